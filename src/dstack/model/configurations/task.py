@@ -1,0 +1,66 @@
+"""Tasks: commands that run to their end, on one node or on several."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dstack.model.base import Integer, Model, read_by
+from dstack.model.configurations.base import RunConfiguration
+from dstack.model.configurations.parts import PortMapping
+from dstack.model.resources import ResourcesSpec
+from dstack.values.grammar import Invalid, show
+
+_GROUP_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
+
+
+def _group_name(value: Any) -> str:
+    name = str(value)
+    if isinstance(value, bool) or not _GROUP_NAME.fullmatch(name):
+        raise Invalid(f"{show(value)} is not a group name, expected 1 to 40 characters a-z, 0-9 and `-`")
+    return name
+
+
+class NodeGroup(Model):
+    """Nodes of a task that run the same commands; its resources do not come from the top level."""
+
+    name: Annotated[str | None, read_by(_group_name)] = None
+    nodes: Annotated[Integer, Field(ge=1)] = 1
+    resources: ResourcesSpec = ResourcesSpec()
+    commands: tuple[str, ...] = ()
+    ports: tuple[PortMapping, ...] = ()
+
+
+class TaskConfiguration(RunConfiguration):
+    """`nodes` None is one node."""
+
+    type: Literal["task"] = "task"
+    nodes: Annotated[Integer, Field(ge=1)] | None = None
+    groups: tuple[NodeGroup, ...] | None = None
+    ports: tuple[PortMapping, ...] = ()
+    commands: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _something_to_run(self) -> Self:
+        if self.groups is not None:
+            self._check_groups(self.groups)
+        elif not self.commands and not self.image:
+            raise Invalid("has neither `commands` nor `image`, expected at least one of them")
+        return self
+
+    def _check_groups(self, groups: tuple[NodeGroup, ...]) -> None:
+        if not groups:
+            raise Invalid("is empty, expected at least one group", at=("groups",))
+        if self.nodes is not None:
+            raise Invalid("`nodes` and `groups` exclude each other, expected one of them", at=("nodes",))
+        for field in ("commands", "ports", "entrypoint"):
+            if getattr(self, field):
+                raise Invalid(f"is not allowed beside `groups`, expected `{field}` in each group", at=(field,))
+        names = [group.name or str(index) for index, group in enumerate(groups)]
+        for index, group in enumerate(groups):
+            if names.index(names[index]) != index:
+                raise Invalid(f"`{names[index]}` is used twice, expected a name of its own", at=("groups", index))
+            if not group.commands and not self.image:
+                raise Invalid("has no `commands`, expected them here, or `image` at the top", at=("groups", index))
