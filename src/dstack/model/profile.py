@@ -19,10 +19,11 @@ DEFAULT_FLEET_IDLE_S = 3 * 86400
 DEFAULT_STOP_S = 300
 DEFAULT_RETRY_S = 3600
 
-BACKEND_NAMES = tuple(
+_BACKENDS = (
     "amddevcloud aws azure cloudrift crusoe cudo datacrunch daytona digitalocean dstack gcp hotaisle jarvislabs "
-    "kubernetes lambda lium local nebius oci remote runpod seeweb sim slurm tensordock vastai verda vultr".split()
+    "kubernetes lambda lium local nebius oci remote runpod seeweb sim slurm tensordock vastai verda vultr"
 )
+BACKEND_NAMES = tuple(_BACKENDS.split())
 
 
 class SpotPolicy(StrEnum):
@@ -144,10 +145,9 @@ class VastAIProfileOptions(Model):
 def _backend(value: Any) -> str:
     name = value.strip().lower() if isinstance(value, str) else ""
     if name not in BACKEND_NAMES:
-        meant = did_you_mean(name, BACKEND_NAMES)
-        raise Invalid(
-            f"{show(value)} is not a backend{f' ({meant})' if meant else ''}, expected one of {', '.join(BACKEND_NAMES)}"
-        )
+        question = did_you_mean(name, BACKEND_NAMES)
+        meant = f" ({question})" if question else ""
+        raise Invalid(f"{show(value)} is not a backend{meant}, expected one of {', '.join(BACKEND_NAMES)}")
     return name
 
 

@@ -96,8 +96,9 @@ class CPUSpec(Model):
             return {"count": value} if value and value.keys() <= {"min", "max"} else value
         if isinstance(value, Model):
             return value
-        arch, count = parse_cpu(value)
-        return {"arch": arch} if count is None else {"arch": arch, "count": count._asdict()}
+        request = parse_cpu(value)
+        count = {"count": request.count._asdict()} if request.count else {}
+        return {"arch": request.arch, **count}
 
     def pretty(self) -> str:
         return format_cpu(self.arch, self.count.min, self.count.max)

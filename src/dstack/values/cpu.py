@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from dstack.values.grammar import Invalid, is_number, show
 from dstack.values.ranges import Bounds, format_range, parse_int, parse_range
@@ -13,7 +14,8 @@ EXPECTED = "cores such as `4`, `4..8` or `arm:8..`"
 _ALIASES = {"amd64": "x86", "x86_64": "x86", "x86-64": "x86", "arm64": "arm", "aarch64": "arm"}
 
 
-class CpuRequest(NamedTuple):
+@dataclass(frozen=True)
+class CpuRequest:
     """`count` is None where the text names only the architecture."""
 
     arch: str | None

@@ -11,8 +11,8 @@ FIELDS = ("minute", "hour", "day of month", "month", "day of week")
 EXPECTED = "five fields: minute, hour, day of month, month, day of week"
 
 _LIMITS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
-_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
-_DAYS = "mon tue wed thu fri sat sun".split()
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WORDS = {3: {word: number for number, word in enumerate(_MONTHS, 1)}, 4: {word: n for n, word in enumerate(_DAYS)}}
 _PART = re.compile(r"(?:\*|(\w{1,3})(?:-(\w{1,3}))?)(?:/(\d{1,2}))?", re.ASCII)
 

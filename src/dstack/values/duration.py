@@ -32,7 +32,9 @@ def parse_duration(value: Any) -> int:
     match = _COMPOUND.fullmatch(text)
     if match is None or not text:
         raise Invalid(f"{show(value)} is not a duration, expected {EXPECTED}")
-    return _checked(sum(int(count or 0) * _SECONDS[unit] for count, unit in zip(match.groups(), _SECONDS)), value)
+    return _checked(
+        sum(int(count or 0) * _SECONDS[unit] for count, unit in zip(match.groups(), _SECONDS, strict=True)), value
+    )
 
 
 def parse_off_duration(value: Any) -> int | Literal["off"] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 from dstack.values.grammar import Invalid, is_number, show
 from dstack.values.memory import format_memory, has_unit, parse_memory
@@ -17,7 +18,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9 ._+/-]{0,63}", re.ASCII)
 _TPU_PREFIX = "tpu-"
 
 
-class GpuRequest(NamedTuple):
+@dataclass(frozen=True)
+class GpuRequest:
     """What the text says; None where it says nothing."""
 
     vendor: str | None = None
@@ -38,7 +40,7 @@ def parse_gpu(value: Any) -> GpuRequest:
         if getattr(request, field) is not None:
             what = field.removesuffix("s")
             raise Invalid(f"{show(value)} gives the {what} twice (at {show(token)}), expected {EXPECTED}")
-        request = request._replace(**{field: meaning})
+        request = replace(request, **{field: meaning})
     return _with_tpu_vendor(request)
 
 
@@ -122,4 +124,4 @@ def _with_tpu_vendor(request: GpuRequest) -> GpuRequest:
     bare = tuple(n[len(_TPU_PREFIX) :] if n.lower().startswith(_TPU_PREFIX) else n for n in names)
     if request.vendor not in (None, "google") or not all(_NAME.fullmatch(name) for name in bare):
         raise Invalid(f"{show(','.join(names))} is not a GPU name of {request.vendor or 'google'}, expected {EXPECTED}")
-    return request._replace(names=bare, vendor="google")
+    return replace(request, names=bare, vendor="google")

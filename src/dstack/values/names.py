@@ -16,21 +16,23 @@ _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,50}", re.ASCII)
 _TAG_KEY = re.compile(r"[_\-a-zA-Z0-9]{1,60}", re.ASCII)
 _TAG_VALUE = re.compile(r"[a-zA-Z0-9 .:/=_\-+@]{0,256}", re.ASCII)
 
-ADJECTIVES = (
+_ADJECTIVES = (
     "able amber ample bold brave breezy bright brisk calm clever cool cosy curly dapper eager early easy fair fancy "
     "fast fine fresh gentle giant glad golden good grand green happy hardy heavy honest humble jolly keen kind late "
     "lazy light lively lucky mellow merry mighty mild modest neat nimble noble orange perky plain polite proud quick "
     "quiet rapid rare ready red rosy round royal sharp shiny silent silver simple sleepy slow smart smooth snappy soft "
     "spicy spry steady strong sunny sweet swift tall tame tender tidy tiny warm wild wise witty young zany"
-).split()
-ANIMALS = (
-    "ant badger bat bear beaver bee bison bobcat camel cat cheetah chicken cobra cod crab crane cricket crow deer dingo "
+)
+_ANIMALS = (
+    "ant badger bat bear beaver bee bison bobcat camel cat cheetah chicken cobra cod crab crane cricket crow deer "
     "dodo dog dolphin donkey dove duck eagle eel elk emu falcon ferret finch fish fly fox frog gecko goat goose gull "
     "hare hawk hen heron horse ibex jackal jay kiwi koala lamb lark lemur lion lizard llama lobster lynx magpie mole "
     "moose moth mouse mule newt octopus orca otter owl ox panda parrot penguin pig pony puffin puma quail rabbit ram "
     "rat raven robin salmon seal shark sheep shrimp skunk sloth snail squid stork swan tapir tiger toad trout turkey "
     "turtle vole walrus wasp whale wolf wombat yak zebra"
-).split()
+)
+ADJECTIVES = tuple(_ADJECTIVES.split())
+ANIMALS = tuple(_ANIMALS.split())
 
 
 class Reference(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dstack.model.base import Integer, Model, read_by
+from dstack.model.base import Model, read_by
 from dstack.model.configurations.parts import Env, Name
 from dstack.model.profile import ProvisioningParams
 from dstack.model.resources import ResourcesSpec
@@ -52,15 +52,11 @@ class FleetNodesSpec(Model):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.max is not None and self.max < self.min:
-            raise Invalid(f"`max` ({self.max}) is less than `min` ({self.min}), expected at least that", at=("max",))
+            raise Invalid(f"`max` ({self.max}) is less than `min` ({self.min})", at=("max",))
         if self.target < self.min:
-            raise Invalid(
-                f"`target` ({self.target}) is less than `min` ({self.min}), expected at least that", at=("target",)
-            )
+            raise Invalid(f"`target` ({self.target}) is less than `min` ({self.min})", at=("target",))
         if self.max is not None and self.max < self.target:
-            raise Invalid(
-                f"`target` ({self.target}) is more than `max` ({self.max}), expected at most that", at=("target",)
-            )
+            raise Invalid(f"`max` ({self.max}) is less than `target` ({self.target})", at=("max",))
         return self
 
     def pretty(self) -> str:
@@ -133,12 +129,11 @@ class SSHParams(Model):
             index = inner.index(False)
             raise Invalid("has no `internal_ip`, expected it on all hosts or on none", at=("hosts", index))
         for index, host in enumerate(self.hosts):
+            at = ("hosts", index)
             if host.user is None and self.user is None:
-                raise Invalid(f"No ssh user specified for host {host.hostname}, expected `user`", at=("hosts", index))
-            if all(key is None for key in (host.identity_file, host.ssh_key, self.identity_file, self.ssh_key)):
-                raise Invalid(
-                    f"No ssh key specified for host {host.hostname}, expected `identity_file`", at=("hosts", index)
-                )
+                raise Invalid(f"No ssh user specified for host {host.hostname}, expected `user`", at=at)
+            if not (host.identity_file or host.ssh_key or self.identity_file or self.ssh_key):
+                raise Invalid(f"No ssh key specified for host {host.hostname}, expected `identity_file`", at=at)
         return self
 
 
@@ -158,7 +153,7 @@ class FleetConfiguration(ProvisioningParams):
     def _one_kind(self) -> Self:
         if self.ssh_config is None and self.nodes is None:
             raise Invalid(
-                "has neither `nodes` (a fleet in backends) nor `ssh_config` (your hosts), expected one of them"
+                "has neither `nodes` (a backend fleet) nor `ssh_config` (your own hosts), expected one of them"
             )
         if self.ssh_config is None:
             return self
@@ -166,5 +161,5 @@ class FleetConfiguration(ProvisioningParams):
             raise Invalid("`nodes` and `ssh_config` exclude each other, expected one of them", at=("nodes",))
         for field in BACKEND_FLEET_ONLY:
             if getattr(self, field) is not None:
-                raise Invalid("is not allowed in an SSH fleet, expected only in one with `nodes`", at=(field,))
+                raise Invalid("is not allowed in an SSH fleet, expected only beside `nodes`", at=(field,))
         return self
