@@ -1,0 +1,100 @@
+"""The agent's command line, and its assembly from parts."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import List, Optional
+
+import dstack
+from dstack.agent import daemon
+from dstack.agent.host import HostFactsReader
+from dstack.agent.http import HttpServer
+from dstack.agent.routes import Routes
+from dstack.agent.runtimes import Runtimes
+from dstack.agent.store import Store
+from dstack.agent.tasks import Tasks
+from dstack.agentapi.wire import AUTO, DOCKER, PROCESS
+
+log = logging.getLogger("dstack.agent")
+
+
+def main(argv: List[str]) -> int:
+    options = _parse(argv)
+    if options.command == "version":
+        sys.stdout.write(dstack.__version__ + "\n")
+        return 0
+    state = os.path.abspath(options.state)
+    readiness = daemon.Readiness()
+    try:
+        os.makedirs(state, mode=0o700, exist_ok=True)
+        if options.daemon:
+            readiness = daemon.detach()
+        return _serve(options, state, readiness)
+    except (daemon.AlreadyServed, OSError) as e:
+        readiness.failed("dstack-agent: %s" % e)
+        sys.stderr.write("dstack-agent: %s\n" % e)
+        return 1
+
+
+def _parse(argv: List[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="dstack-agent", description="Runs dstack's tasks on this machine.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.required = True
+    serve = commands.add_parser("serve", help="serve the agent's protocol on a Unix socket")
+    serve.add_argument("--state", required=True, metavar="DIR", help="folder for tasks, logs and blobs")
+    serve.add_argument("--socket", metavar="PATH", help="where to listen (default: DIR/agent.sock)")
+    serve.add_argument("--runtime", choices=(AUTO, DOCKER, PROCESS), default=AUTO, help="what `auto` tasks run on")
+    serve.add_argument("--docker-host", default="", metavar="URL", help="unix:///path or tcp://host:port")
+    serve.add_argument("--daemon", action="store_true", help="go to the background when ready; log to DIR/agent.log")
+    commands.add_parser("version", help="print the version")
+    return parser.parse_args(argv)
+
+
+def _serve(options: argparse.Namespace, state: str, readiness: daemon.Readiness) -> int:
+    lock = daemon.lock(state)
+    _set_up_log(os.path.join(state, "agent.log") if options.daemon else None)
+    daemon.write_pid(state)
+    store = Store(state)
+    sock = daemon.bind(options.socket or os.path.join(state, "agent.sock"))
+    os.chdir("/")  # hold no file system busy
+    try:
+        asyncio.run(_run(options, store, sock, readiness))
+    finally:
+        os.close(lock)
+    return 0
+
+
+def _set_up_log(path: Optional[str]) -> None:
+    handler = daemon.BoundedLog(path) if path else logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    log.setLevel(logging.INFO)
+
+
+async def _run(options: argparse.Namespace, store: Store, sock, readiness: daemon.Readiness) -> None:
+    runtimes = Runtimes(options.runtime, options.docker_host, store.root)
+    tasks = Tasks(store, runtimes.choose, run=os.urandom(8).hex())
+    facts = HostFactsReader(store, runtimes)
+    server = HttpServer(Routes(tasks, store, facts.read))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    store.drop_old_blobs()
+    tasks.adopt()
+    await server.start(sock)
+    log.info("agent %s serves %s, pid %d", dstack.__version__, store.root, os.getpid())
+    readiness.ready()
+    cleaning = asyncio.ensure_future(runtimes.remove_orphans(tasks))
+    await stop.wait()
+    log.info("agent stops; its tasks go on")
+    cleaning.cancel()
+    await asyncio.gather(cleaning, return_exceptions=True)
+    await server.close()
+    await tasks.close()
+    await runtimes.close()

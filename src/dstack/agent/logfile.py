@@ -1,0 +1,158 @@
+"""A task's log on disk: raw bytes, an index of when they were written, and the hourly quota.
+
+`log` holds the bytes exactly as printed. `log.idx` holds records of 16 bytes: big-endian offset (int64) and instant
+(float64); a record says that the bytes from its offset on were written then. The holder imports this module, so it
+stays free of imports that cost milliseconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+RECORD = struct.Struct(">qd")
+# Finer instants are not kept: a job that prints single characters must not make the index bigger than the log.
+RESOLUTION_S = 0.01
+NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+class Quota:
+    """Bytes that may still be written within any 60 minutes (kept by the minute); a limit of 0 allows everything."""
+
+    def __init__(self, limit_bytes: int):
+        self.limit_bytes = limit_bytes
+        self._minutes: list[list[int]] = []  # [minute, bytes], ascending
+        self._used = 0
+
+    def take(self, size: int, now: float) -> int:
+        """How many of `size` bytes may be written at `now`; counts them."""
+        if not self.limit_bytes:
+            return size
+        minute = int(now // 60)
+        while self._minutes and self._minutes[0][0] <= minute - 60:
+            self._used -= self._minutes.pop(0)[1]
+        allowed = max(0, min(size, self.limit_bytes - self._used))
+        if not self._minutes or self._minutes[-1][0] != minute:
+            self._minutes.append([minute, 0])
+        self._minutes[-1][1] += allowed
+        self._used += allowed
+        return allowed
+
+    @property
+    def message(self) -> str:
+        return "Job log output exceeded the hourly quota of %d bytes" % self.limit_bytes
+
+
+class LogWriter:
+    """Appends to `log` and `log.idx` in a folder. One writer at a time, for good."""
+
+    def __init__(self, directory: str):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._log = os.open(os.path.join(directory, "log"), flags, 0o600)
+        self._index = os.open(os.path.join(directory, "log.idx"), flags, 0o600)
+        self.size = os.fstat(self._log).st_size
+        self.index_size = os.fstat(self._index).st_size
+        self._last_mark = 0.0
+        self._lost = 0
+
+    def truncate(self, size: int, index_size: int) -> None:
+        """Forget what was written beyond the lengths that the caller had committed."""
+        self.size = min(size, self.size)
+        self.index_size = min(index_size, self.index_size) // RECORD.size * RECORD.size
+        os.ftruncate(self._log, self.size)
+        os.ftruncate(self._index, self.index_size)
+
+    def write(self, data: bytes, at: float) -> None:
+        """Append. Bytes for which the disk has no room are counted, and told in the log as soon as it has."""
+        if self._lost:
+            data = b"\n[dstack] %d bytes of log were lost: the disk was full\n" % self._lost + data
+        written = self._append(data, at)
+        if written < len(data):
+            if self._lost and not written:
+                data = data[data.index(b"full\n") + 5 :]  # the note itself is no output of the job
+            self._lost += len(data) - written
+        elif self._lost:
+            self._lost = 0
+
+    def sync(self) -> None:
+        try:
+            os.fsync(self._log)
+            os.fsync(self._index)
+        except OSError:
+            pass  # a file system without fsync, or a full one: the bytes are with the kernel at least
+
+    def close(self) -> None:
+        os.close(self._log)
+        os.close(self._index)
+
+    def _append(self, data: bytes, at: float) -> int:
+        offset = self.size
+        view = memoryview(data)
+        try:
+            while view:
+                n = os.write(self._log, view)
+                self.size += n
+                view = view[n:]
+        except OSError as e:
+            if e.errno not in NO_SPACE:
+                raise
+        if self.size > offset and at - self._last_mark >= RESOLUTION_S:
+            self._mark(offset, at)
+        return self.size - offset
+
+    def _mark(self, offset: int, at: float) -> None:
+        try:
+            self.index_size += os.write(self._index, RECORD.pack(offset, at))
+            self._last_mark = at
+        except OSError as e:
+            if e.errno not in NO_SPACE:
+                raise
+        if self.index_size % RECORD.size:  # a torn record would shift all that follow
+            self.index_size -= self.index_size % RECORD.size
+            os.ftruncate(self._index, self.index_size)
+
+
+def read(directory: str, offset: int, limit: int) -> bytes:
+    """At most `limit` bytes from `offset` on; b"" at the end and when there is no log yet."""
+    try:
+        with open(os.path.join(directory, "log"), "rb") as f:
+            f.seek(offset)
+            return f.read(limit)
+    except FileNotFoundError:
+        return b""
+
+
+def size(directory: str) -> int:
+    try:
+        return os.stat(os.path.join(directory, "log")).st_size
+    except OSError:
+        return 0
+
+
+def marks(directory: str, offset: int, end: int, limit: int) -> list[tuple[int, float]]:
+    """When the bytes in [offset, end) were written: (offset from `offset` on, instant), ascending, at most `limit`."""
+    try:
+        with open(os.path.join(directory, "log.idx"), "rb") as f:
+            count = os.fstat(f.fileno()).st_size // RECORD.size
+            first = max(0, _first_after(f, count, offset) - 1)  # the record that covers `offset` itself
+            last = _first_after(f, count, end - 1)
+            f.seek(first * RECORD.size)
+            rows = list(RECORD.iter_unpack(f.read((last - first) * RECORD.size)))
+    except FileNotFoundError:
+        return []
+    step = max(1, -(-len(rows) // limit))
+    return [(max(0, at - offset), when) for at, when in rows[::step]]
+
+
+def _first_after(f, count: int, offset: int) -> int:
+    """Number of the first record whose offset is greater than `offset`."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        f.seek(middle * RECORD.size)
+        if RECORD.unpack(f.read(RECORD.size))[0] <= offset:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -1,0 +1,158 @@
+"""The states of a task, the legal moves between them, and the task itself."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, Dict, Optional
+
+from dstack.agent import logfile
+from dstack.agent.wakeup import Wakeup
+from dstack.agentapi.wire import (
+    CREATING,
+    ENDED,
+    EXITED,
+    FAILED,
+    LOG_QUOTA,
+    OOM,
+    PENDING,
+    PULLING,
+    RUNNING,
+    STOPPING,
+    TaskReport,
+    TaskSpec,
+    from_json,
+    to_json,
+)
+
+TRANSITIONS = {
+    PENDING: (PULLING, CREATING, STOPPING, FAILED),
+    PULLING: (CREATING, STOPPING, FAILED),
+    CREATING: (RUNNING, STOPPING, EXITED, FAILED),
+    RUNNING: (STOPPING, EXITED, FAILED),
+    STOPPING: (FAILED,),
+    EXITED: (),
+    FAILED: (),
+}
+UNENDED = (PENDING, PULLING, CREATING, RUNNING, STOPPING)
+
+
+class IllegalTransition(Exception):
+    """A fault in the agent itself."""
+
+
+class TaskFailed(Exception):
+    """The task cannot run, or was ended by us; `reason` is one of the wire's."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+@dataclass
+class Ending:
+    """How a job ended, as its runtime saw it. `failed`: the end was not the doing of the job's own process."""
+
+    exit_code: Optional[int] = None
+    reason: str = ""
+    message: str = ""
+    finished_at: Optional[float] = None
+    failed: bool = False
+
+
+@dataclass
+class StopOrder:
+    """A stop request that was taken. `kill_at` is an instant: the order outlives the agent."""
+
+    kill_at: float = 0.0
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass
+class Task:
+    """One task: what was asked (None: a tombstone), what is told, and what its runtime must remember (`memo`)."""
+
+    id: str
+    directory: str
+    spec: Optional[TaskSpec]
+    report: TaskReport
+    boot_id: str = ""
+    stop: Optional[StopOrder] = None
+    memo: Dict[str, Any] = field(default_factory=dict)
+    # Fired when the log has grown, or when the task has ended.
+    log_grew: Wakeup = field(default_factory=Wakeup)
+    stop_ordered: Wakeup = field(default_factory=Wakeup)
+
+    @property
+    def ended(self) -> bool:
+        return self.report.state in ENDED
+
+    @property
+    def log_size(self) -> int:
+        return self.report.log_size if self.ended else logfile.size(self.directory)
+
+    def move(self, state: str) -> bool:
+        """Go to `state`. False when it is there already, or beyond (a resumed start does not go back)."""
+        current = self.report.state
+        if current in UNENDED and state in UNENDED and UNENDED.index(state) <= UNENDED.index(current):
+            return False
+        if state not in TRANSITIONS[current]:
+            raise IllegalTransition("%s: %s to %s" % (self.id, current, state))
+        self.report.state = state
+        return True
+
+    def order_stop(self, grace_s: float, reason: str, message: str) -> None:
+        """Take a stop request. A later one may only shorten the grace; the first one's reason stands."""
+        kill_at = time.time() + max(0.0, grace_s)
+        if self.stop is None:
+            self.stop = StopOrder(kill_at, reason, message)
+            self.move(STOPPING)
+        else:
+            self.stop.kill_at = min(self.stop.kill_at, kill_at)
+        self.stop_ordered.fire()
+
+    def end(self, ending: Ending) -> None:
+        """Settle the final state: a stop request explains the end, unless a limit had ended the job before."""
+        r = self.report
+        r.exit_code = ending.exit_code
+        r.reason, r.message = ending.reason, ending.message
+        r.finished_at = ending.finished_at or time.time()
+        r.log_size = logfile.size(self.directory)
+        if self.stop is not None and ending.reason not in (OOM, LOG_QUOTA):
+            r.reason, r.message = self.stop.reason, self.stop.message
+        failed = ending.failed or self.stop is not None or ending.exit_code is None
+        self.move(FAILED if failed else EXITED)
+        self.log_grew.fire()
+
+    def to_state(self) -> Dict[str, Any]:
+        return {
+            "report": to_json(self.report),
+            "boot_id": self.boot_id,
+            "stop": asdict(self.stop) if self.stop else None,
+            "memo": self.memo,
+        }
+
+
+def new_task(spec: TaskSpec, directory: str, boot_id: str) -> Task:
+    return Task(spec.id, directory, spec, TaskReport(id=spec.id, state=PENDING), boot_id)
+
+
+def tombstone(task_id: str, directory: str, reason: str, message: str, boot_id: str) -> Task:
+    """What a stop of an unknown task leaves: a start that was overtaken by its stop finds it and does not happen."""
+    report = TaskReport(id=task_id, state=FAILED, reason=reason, message=message, finished_at=time.time())
+    return Task(task_id, directory, None, report, boot_id)
+
+
+def stored_task(directory: str, spec: Optional[Dict[str, Any]], state: Dict[str, Any]) -> Task:
+    """A task as it was left on disk. Raises ValueError when the files make no sense."""
+    report = from_json(TaskReport, state.get("report"))
+    task = Task(os.path.basename(directory), directory, from_json(TaskSpec, spec) if spec else None, report)
+    task.boot_id = str(state.get("boot_id", ""))
+    task.memo = dict(state.get("memo") or {})
+    if state.get("stop"):
+        stop = state["stop"]
+        task.stop = StopOrder(float(stop["kill_at"]), str(stop["reason"]), str(stop["message"]))
+    return task

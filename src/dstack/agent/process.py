@@ -1,0 +1,385 @@
+"""The process runtime: jobs as plain processes of the agent's user, each under a holder of its own. No isolation."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, Dict, List, Optional
+
+from dstack.agent import archives, processes
+from dstack.agent.machine import Ending, Task, TaskFailed
+from dstack.agent.pythons import python_environment
+from dstack.agent.runtime import Host
+from dstack.agentapi.wire import (
+    CREATE_FAILED,
+    CREATING,
+    EXECUTOR_ERROR,
+    HOST_REBOOTED,
+    PROCESS,
+    RUNNING,
+    START_FAILED,
+    TaskMetrics,
+    TaskSpec,
+)
+
+# What a job gets of the agent's own environment: where things are and how to talk to the person and to the network.
+# fmt: off
+INHERITED = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_RUNTIME_DIR",
+    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "SSL_CERT_FILE",
+    "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy",
+    "https_proxy", "no_proxy", "all_proxy",
+)
+# fmt: on
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ABANDON_PATIENCE_S = 15.0
+
+
+class ProcessRuntime:
+    name = PROCESS
+
+    def __init__(self) -> None:
+        self._started: Dict[str, subprocess.Popen] = {}
+
+    async def launch(self, task: Task, host: Host) -> None:
+        spec = _spec(task)
+        if await _was_started(task):
+            return  # by an agent that died at once: `wait` takes it from here
+        _refuse_what_needs_an_engine(spec)
+        if task.report.state != CREATING:
+            task.move(CREATING)
+            host.changed(task)
+        home = spec.env.get("HOME") or spec.home_dir or _home()
+        cwd = working_directory(spec, task.directory, home)
+        await self._unpack(spec, cwd, home, host)
+        env = job_environment(spec, home)
+        if spec.python:
+            env = await python_environment(spec.python, os.path.join(task.directory, "python"), env)
+        env.update(spec.env)
+        cpus = _choose_cpus(spec.cpu_limit, host.running())
+        task.memo["cpus"] = cpus
+        task.report.working_dir = cwd
+        task.report.user = env.get("USER", "")
+        task.report.ip = "127.0.0.1"
+        task.report.ports = {str(port): port for port in spec.ports}
+        launch = {
+            "argv": command(spec),
+            "env": env,
+            "cwd": cwd,
+            "cpus": cpus,
+            "memory_limit_bytes": spec.memory_limit_bytes,
+            "log_quota_bytes_per_hour": spec.log_quota_bytes_per_hour,
+        }
+        self._spawn(task, launch)
+
+    async def wait(self, task: Task, host: Host) -> Ending:
+        await self._until_holder_ends(task, host)
+        self._reap(task)
+        record = _record(task, "exit.json")
+        if record is not None:
+            code = record.get("exit_code")
+            task.memo["cpu_us"] = record.get("cpu_us", 0)
+            return Ending(
+                code,
+                record.get("reason", ""),
+                record.get("message", "") or _explain(code),
+                record.get("finished_at"),
+                failed=bool(record.get("reason")),
+            )
+        if task.boot_id != processes.boot_id():
+            raise TaskFailed(HOST_REBOOTED, "The machine was restarted while the job ran")
+        await self.kill(task)
+        raise TaskFailed(EXECUTOR_ERROR, "The process that held the job's terminal was killed")
+
+    async def stop(self, task: Task, grace_s: float) -> None:
+        self._order(task, signal_number(_spec(task).stop_signal), grace_s)
+
+    async def kill(self, task: Task) -> None:
+        if not self._order(task, 0, 0.0):
+            _kill_strays(task)
+
+    async def abandon(self, task: Task) -> None:
+        deadline = time.monotonic() + ABANDON_PATIENCE_S
+        while _holder_alive(task) and time.monotonic() < deadline:
+            self._order(task, 0, 0.0)
+            await asyncio.sleep(0.02)  # a holder that is just starting has not opened its end yet
+        self._reap(task)
+
+    async def metrics(self, task: Task) -> TaskMetrics:
+        holder = _record(task, "holder.json") or {}
+        rows = processes.table()
+        me = rows.get(holder.get("pid", 0))
+        if me is None or me.start != holder.get("start"):
+            raise TaskFailed(EXECUTOR_ERROR, "the job does not run")
+        below = processes.descendants(rows, me.pid)
+        memory = processes.memory_bytes(below)
+        cpu_us = me.cpu_us + sum(row.cpu_us for row in below)
+        return TaskMetrics(time.time(), cpu_us, memory, memory)
+
+    async def remove(self, task: Task) -> None:
+        await self.abandon(task)
+
+    async def _unpack(self, spec: TaskSpec, cwd: str, home: str, host: Host) -> None:
+        loop = asyncio.get_running_loop()
+        for archive in spec.archives:
+            target = os.path.join(cwd, _expand(archive.path, home))
+            try:
+                await loop.run_in_executor(None, archives.unpack, host.blob(archive.sha256), target)
+            except OSError as e:
+                raise TaskFailed(
+                    CREATE_FAILED, "The code cannot be unpacked to %s: %s" % (target, e.strerror)
+                ) from None
+
+    def _spawn(self, task: Task, launch: Dict[str, Any]) -> None:
+        """Start the holder. It is told apart from one that never started by the FIFO whose other end it inherits."""
+        for name in ("wake", "control"):
+            try:
+                os.mkfifo(_path(task, name), 0o600)
+            except FileExistsError:
+                pass
+        reading = os.open(_path(task, "wake"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        writing = os.open(_path(task, "wake"), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            holder = subprocess.Popen(
+                [sys.executable, "-IS", *_this_program(), "hold", task.directory, str(writing)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=_trouble_file(task),
+                pass_fds=[writing],
+                start_new_session=True,
+            )
+        except OSError as e:
+            raise TaskFailed(START_FAILED, "The job's holder cannot be started: %s" % e.strerror) from None
+        finally:
+            os.close(writing)
+            os.close(reading)
+        self._started[task.id] = holder
+        stdin = holder.stdin
+        if stdin is not None:
+            try:
+                stdin.write(json.dumps(launch).encode())  # through a pipe: secrets are in nobody's argv and in no file
+                stdin.close()
+            except BrokenPipeError:
+                pass  # it died at once; `wait` says so
+
+    async def _until_holder_ends(self, task: Task, host: Host) -> None:
+        try:
+            fd = os.open(_path(task, "wake"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+
+        def look() -> None:
+            alive = _drain(fd)
+            if task.report.state == CREATING or task.report.started_at is None:
+                self._note_start(task, host)
+            task.log_grew.fire()
+            if not alive and not ended.done():
+                loop.remove_reader(fd)
+                ended.set_result(None)
+
+        try:
+            look()
+            if not ended.done():
+                loop.add_reader(fd, look)
+                await ended
+        finally:
+            loop.remove_reader(fd)
+            os.close(fd)
+
+    def _note_start(self, task: Task, host: Host) -> None:
+        holder = _record(task, "holder.json")
+        if holder and holder.get("job_pid"):
+            task.report.started_at = holder.get("started_at")
+            task.move(RUNNING)
+            host.changed(task)
+            if task.stop is not None:
+                grace_s = max(0.0, task.stop.kill_at - time.time())
+                self._order(task, signal_number(_spec(task).stop_signal), grace_s)
+
+    def _order(self, task: Task, number: int, grace_s: float) -> bool:
+        """Tell the holder. False when it is not there, or not yet: then `_note_start` gives the order again."""
+        try:
+            fd = os.open(_path(task, "control"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as e:
+            if e.errno not in (errno.ENXIO, errno.ENOENT):
+                raise
+            return False
+        try:
+            os.write(fd, b"%d %.3f\n" % (number, grace_s))
+        except OSError:
+            pass  # a full FIFO holds orders enough
+        finally:
+            os.close(fd)
+        return True
+
+    def _reap(self, task: Task) -> None:
+        holder = self._started.pop(task.id, None)
+        if holder is not None:
+            holder.wait()
+
+
+def signal_number(name: str) -> int:
+    """The number of `SIGINT` or `INT`; an unknown name counts as SIGINT."""
+    return int(getattr(signal, name if name.startswith("SIG") else "SIG" + name, signal.SIGINT))
+
+
+def command(spec: TaskSpec) -> List[str]:
+    """The argument vector of the job. Raises TaskFailed when there is nothing to run."""
+    if spec.script is not None:
+        return [spec.shell or "/bin/sh", "-c", spec.script]
+    argv = [*(spec.entrypoint or []), *spec.args]
+    if not argv:
+        raise TaskFailed(START_FAILED, "There is nothing to run: neither commands nor an entrypoint")
+    return argv
+
+
+def working_directory(spec: TaskSpec, directory: str, home: str) -> str:
+    """The job's folder, made if missing. Raises TaskFailed when that is not possible."""
+    own = os.path.join(directory, "work")
+    path = _expand(spec.working_dir, home)
+    path = os.path.normpath(os.path.join(own, path)) if path else own
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as e:
+        message = "The working directory %s cannot be created: %s" % (path, e.strerror)
+        raise TaskFailed(START_FAILED, message) from None
+    return path
+
+
+def job_environment(spec: TaskSpec, home: str) -> Dict[str, str]:
+    env = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    env.update({name: value for name, value in os.environ.items() if name.startswith("LC_")})
+    env.setdefault("PATH", DEFAULT_PATH)
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+        env.setdefault("USER", name)
+        env.setdefault("LOGNAME", name)
+    except KeyError:
+        pass  # a user without an entry, as some containers have
+    env["HOME"] = home
+    env["TERM"] = "xterm-256color"
+    return env
+
+
+def _home() -> str:
+    return os.path.expanduser("~")
+
+
+def _expand(path: str, home: str) -> str:
+    return home + path[1:] if path == "~" or path.startswith("~/") else path
+
+
+def _spec(task: Task) -> TaskSpec:
+    if task.spec is None:
+        raise TaskFailed(EXECUTOR_ERROR, "the task was stopped before it was started")
+    return task.spec
+
+
+def _refuse_what_needs_an_engine(spec: TaskSpec) -> None:
+    for name, asked in (("image", spec.image), ("user", spec.user), ("privileged", spec.privileged)):
+        if asked:
+            message = "`%s` needs a Docker Engine; on this machine the job would run as a plain process" % name
+            raise TaskFailed(CREATE_FAILED, message)
+
+
+def _choose_cpus(limit: float, running: List[Task]) -> List[int]:
+    """As many whole processors as `limit` needs, those first that the fewest tasks are bound to."""
+    if limit <= 0 or not hasattr(os, "sched_getaffinity"):
+        return []
+    allowed = sorted(os.sched_getaffinity(0))
+    count = max(1, -int(-limit // 1))
+    if count >= len(allowed):
+        return []
+    load = {cpu: 0 for cpu in allowed}
+    for other in running:
+        for cpu in other.memo.get("cpus") or []:
+            load[cpu] = load.get(cpu, 0) + 1
+    return sorted(sorted(allowed, key=lambda cpu: load[cpu])[:count])
+
+
+def _this_program() -> List[str]:
+    """How to start this agent's code again: the zipapp, or the package in a source tree."""
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    if os.path.isfile(here):
+        return [here]
+    return ["-c", "import sys; sys.path.insert(0, %r); from dstack.agent.__main__ import main; main()" % here]
+
+
+def _trouble_file(task: Task) -> int:
+    return os.open(_path(task, "holder.err"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+async def _was_started(task: Task) -> bool:
+    """Whether an earlier agent started the job. A holder that it left half-instructed ends by itself."""
+    while _record(task, "holder.json") is None and _record(task, "exit.json") is None:
+        if not _holder_alive(task):
+            return _record(task, "exit.json") is not None
+        await asyncio.sleep(0.01)
+    return True
+
+
+def _holder_alive(task: Task) -> bool:
+    try:
+        fd = os.open(_path(task, "wake"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return bool(os.read(fd, 1) != b"")
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+
+
+def _drain(fd: int) -> bool:
+    """Empty the FIFO; False when nobody has its other end any more."""
+    while True:
+        try:
+            if not os.read(fd, 65536):
+                return False
+        except BlockingIOError:
+            return True
+
+
+def _kill_strays(task: Task) -> None:
+    """What the job left in its session when its holder died (a holder that lives does this itself, and better)."""
+    holder = _record(task, "holder.json") or {}
+    session = holder.get("job_pid", 0)
+    if not session or holder.get("boot_id") != processes.boot_id():
+        return
+    leader = processes.find(session)
+    if leader is not None and leader.start != holder.get("job_start"):
+        return  # the number belongs to somebody else by now
+    for row in processes.table().values():
+        if row.session == session:
+            try:
+                os.kill(row.pid, signal.SIGKILL)
+            except OSError:
+                pass
+
+
+def _record(task: Task, name: str) -> Optional[Dict[str, Any]]:
+    try:
+        with open(_path(task, name), "rb") as f:
+            return json.loads(f.read().decode())
+    except (OSError, ValueError):
+        return None
+
+
+def _explain(code: Optional[int]) -> str:
+    return {126: "A command is not executable (exit code 126)", 127: "A command was not found (exit code 127)"}.get(
+        code if code is not None else 0, ""
+    )
+
+
+def _path(task: Task, name: str) -> str:
+    return os.path.join(task.directory, name)
