@@ -10,6 +10,7 @@ from dstack.values.grammar import Invalid, is_number, kind, show
 
 EXPECTED = "a list of `NAME=value` or `NAME`, or a mapping of names to values"
 
+_NAME_EXPECTED = "letters, digits and `_`, not starting with a digit"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
@@ -40,7 +41,9 @@ def parse_variable(item: Any, at: int | None = None) -> tuple[str, str | None]:
         hint = ": write `NAME=value`, or take away the dashes for a mapping" if isinstance(item, dict) else ""
         raise Invalid(f"is {kind(item)}, expected `NAME=value` or `NAME`{hint}", at=path)
     name, equals, value = item.partition("=")
-    return _name(name, *path), _text(value, *path) if equals else None
+    if not is_env_name(name):  # not shown: what stands here may be a secret without its name
+        raise Invalid(f"has no legal name before its value, expected {_NAME_EXPECTED}", at=path)
+    return name, _text(value, *path) if equals else None
 
 
 def is_env_name(name: str) -> bool:
@@ -50,11 +53,7 @@ def is_env_name(name: str) -> bool:
 
 def _name(name: Any, *at: str | int) -> str:
     if not isinstance(name, str) or not is_env_name(name):
-        raise Invalid(
-            f"{show(name)} is not a name of an environment variable, "
-            "expected letters, digits and `_`, not starting with a digit",
-            at=at,
-        )
+        raise Invalid(f"{show(name)} is not a name of an environment variable, expected {_NAME_EXPECTED}", at=at)
     return name
 
 

@@ -1,0 +1,57 @@
+"""What a configuration may say and this release does not execute yet. When it does, its line here goes away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from dstack.model.profile import ProvisioningParams
+
+
+class _Rule(NamedTuple):
+    field: str
+    reason: str
+    concerns: Callable[[Any], bool] = bool
+
+
+_REFUSED = (
+    _Rule("nodes", "tasks on several nodes are not executed yet", lambda nodes: isinstance(nodes, int) and nodes > 1),
+    _Rule("groups", "tasks on several nodes are not executed yet", lambda groups: groups is not None),
+    _Rule("volumes", "volumes are not mounted yet"),
+    _Rule("repos", "repositories are not brought into the run yet; `files` uploads local files"),
+    _Rule("docker", "Docker inside the run is not provided yet"),
+    _Rule("nvcc", "the image with the CUDA compiler is not chosen yet; name one with `image`"),
+    _Rule("dstack", "the server cannot be reached from inside the run yet"),
+    _Rule("schedule", "scheduled runs are not started yet"),
+    _Rule("utilization_policy", "GPU utilization is not watched yet"),
+    _Rule("reservation", "reservations are not used yet"),
+    _Rule("instances", "runs cannot be bound to instances yet; `fleets` chooses among fleets"),
+    _Rule("ssh_config", "fleets of hosts reached over SSH are not made yet"),
+    _Rule("blocks", "instances are not split into blocks yet", lambda blocks: blocks != 1),
+)
+_NOTED = (
+    _Rule("ports", "ports are not forwarded to this machine yet"),
+    _Rule("startup_order", "has no effect on a task of one node"),
+    _Rule("stop_criteria", "has no effect on a task of one node"),
+    _Rule("placement", "has no effect until tasks run on several nodes", lambda placement: placement == "cluster"),
+    _Rule("backend_options", "none of the backends of this release has options"),
+)
+
+
+def unsupported(configuration: ProvisioningParams) -> list[str]:
+    """What the plan refuses, `FIELD: reason` each; for configurations and for profiles."""
+    return _matching(_REFUSED, configuration)
+
+
+def notices(configuration: ProvisioningParams) -> list[str]:
+    """What the plan only mentions, because the run makes sense without it."""
+    return _matching(_NOTED, configuration)
+
+
+def _matching(rules: tuple[_Rule, ...], configuration: ProvisioningParams) -> list[str]:
+    found = []
+    for rule in rules:
+        value = getattr(configuration, rule.field, None)
+        if value is not None and rule.concerns(value):
+            found.append(f"{rule.field}: {rule.reason}")
+    return found
