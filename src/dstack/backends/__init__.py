@@ -1,0 +1,1 @@
+"""Where machines come from: one folder a backend, all behind `base.Backend`."""

@@ -1,0 +1,1 @@
+"""This machine as a backend: for the first run, for laptops and for tests."""

@@ -1,0 +1,1 @@
+"""The nouns: frozen Pydantic models without I/O."""

@@ -1,0 +1,114 @@
+"""Instances: one machine (or slot) that is paid for, from the wish for it to the proof that it is gone."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from dstack.ids import derived_id
+from dstack.model.offer import Offer
+from dstack.model.row import Row, table
+
+
+class InstanceStatus(StrEnum):
+    PENDING = "pending"
+    PROVISIONING = "provisioning"
+    IDLE = "idle"
+    BUSY = "busy"
+    TERMINATING = "terminating"
+    TERMINATED = "terminated"
+
+
+class InstanceTerminationReason(StrEnum):
+    TERMINATED_BY_USER = "terminated_by_user"
+    IDLE_TIMEOUT = "idle_timeout"
+    PROVISIONING_TIMEOUT = "provisioning_timeout"
+    ERROR = "error"
+    UNREACHABLE = "unreachable"
+    NO_OFFERS = "no_offers"
+    MAX_INSTANCES_LIMIT = "max_instances_limit"
+    FLEET_SPEC_MISMATCH = "fleet_spec_mismatch"
+
+
+class ProvisioningData(BaseModel):
+    """What the backend says of a created instance. `backend_data` is the backend's own and opaque to the rest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend_id: str  # the id by which the backend knows it
+    hostname: str | None = None
+    internal_ip: str | None = None
+    ssh_port: int | None = None
+    username: str = ""
+    backend_data: dict[str, Any] = {}
+
+
+class HostInfo(BaseModel):
+    """What the agent found on the host when it was last linked."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    hostname: str = ""
+    boot_id: str = ""
+    runtime: str = "docker"
+    engine_version: str = ""
+    agent_version: str = ""
+    cpus: int = 0
+    memory_mib: int = 0
+    disk_mib: int = 0
+    gpus: int = 0
+    user: str = ""
+
+
+class Instance(Row):
+    kind: ClassVar[str] = "instance"
+    transitions: ClassVar[dict[str, frozenset[str]]] = table(
+        {
+            InstanceStatus.PENDING: {InstanceStatus.PROVISIONING, InstanceStatus.TERMINATING},
+            InstanceStatus.PROVISIONING: {InstanceStatus.IDLE, InstanceStatus.BUSY, InstanceStatus.TERMINATING},
+            InstanceStatus.IDLE: {InstanceStatus.BUSY, InstanceStatus.TERMINATING},
+            InstanceStatus.BUSY: {InstanceStatus.IDLE, InstanceStatus.TERMINATING},
+            InstanceStatus.TERMINATING: {InstanceStatus.TERMINATED},
+            InstanceStatus.TERMINATED: set(),
+        }
+    )
+
+    fleet_id: str
+    fleet_name: str
+    name: str
+    num: int
+    status: InstanceStatus = InstanceStatus.PENDING
+    offer: Offer
+    total_blocks: int = 1
+    busy_blocks: int = 0
+    idle_duration_s: float | None = None  # None: never ends by idling
+    # Facts.
+    data: ProvisioningData | None = None
+    host: HostInfo | None = None
+    linked: bool = False  # the agent has been reached since the instance was created, or since it was last lost
+    unreachable_since: float | None = None
+    preempted: bool = False  # the provider took it back
+    started_at: float | None = None  # paid from here
+    # Deadlines.
+    provisioning_deadline: float | None = None
+    idle_since: float | None = None
+    idle_deadline: float | None = None
+    unreachable_deadline: float | None = None
+    # Intent, written by routes or by the fleet's decision.
+    terminate_requested: InstanceTerminationReason | None = None
+    terminate_message: str | None = None
+    # Outcome.
+    termination_reason: InstanceTerminationReason | None = None
+    termination_message: str | None = None
+    finished_at: float | None = None
+
+    @property
+    def token(self) -> str:
+        """What the backend knows the machine by: the token of the act that creates it."""
+        return derived_id(self.id, "act:create_instance", 0)
+
+    @property
+    def free_blocks(self) -> int:
+        return self.total_blocks - self.busy_blocks

@@ -1,0 +1,112 @@
+"""Observations: what effect handlers and host links saw, in the past tense. They lie in the inbox until a decision consumes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from dstack.model.instance import HostInfo, ProvisioningData
+
+
+class _Observation(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class InstanceCreated(_Observation):
+    type: Literal["instance_created"] = "instance_created"
+    data: ProvisioningData
+
+
+class NoCapacity(_Observation):
+    """The backend has none of it now; another offer may work."""
+
+    type: Literal["no_capacity"] = "no_capacity"
+    message: str = ""
+
+
+class CreateFailed(_Observation):
+    """The backend refused for a reason that another try of the same order would meet again."""
+
+    type: Literal["create_failed"] = "create_failed"
+    message: str = ""
+
+
+class Gone(_Observation):
+    """Verified: the backend has nothing under the instance's token any more."""
+
+    type: Literal["gone"] = "gone"
+
+
+class Vanished(_Observation):
+    """The backend no longer lists a machine that we did not terminate (preempted, deleted by hand)."""
+
+    type: Literal["vanished"] = "vanished"
+    message: str = ""
+    preempted: bool = False
+
+
+class LinkUp(_Observation):
+    type: Literal["link_up"] = "link_up"
+    host: HostInfo
+
+
+class LinkDown(_Observation):
+    type: Literal["link_down"] = "link_down"
+    message: str = ""
+
+
+class TaskAccepted(_Observation):
+    type: Literal["task_accepted"] = "task_accepted"
+
+
+class TaskRefused(_Observation):
+    """The task can never start as it is asked for (bad secret reference, agent says the request is illegal)."""
+
+    type: Literal["task_refused"] = "task_refused"
+    message: str
+
+
+class TaskReported(_Observation):
+    """The agent's report of a task; fields as in `agentapi.wire.TaskReport`."""
+
+    type: Literal["task_reported"] = "task_reported"
+    state: str
+    exit_code: int | None = None
+    reason: str = ""
+    message: str = ""
+    working_dir: str = ""
+    user: str = ""
+    ports: dict[str, int] = {}
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+class TaskLost(_Observation):
+    """The agent was linked and does not know a task that it had accepted."""
+
+    type: Literal["task_lost"] = "task_lost"
+
+
+class TaskRemoved(_Observation):
+    """The log is stored to its end and the host keeps nothing of the task."""
+
+    type: Literal["task_removed"] = "task_removed"
+
+
+Observation = Annotated[
+    InstanceCreated
+    | NoCapacity
+    | CreateFailed
+    | Gone
+    | Vanished
+    | LinkUp
+    | LinkDown
+    | TaskAccepted
+    | TaskRefused
+    | TaskReported
+    | TaskLost
+    | TaskRemoved,
+    Field(discriminator="type"),
+]
+observation_adapter: TypeAdapter[Observation] = TypeAdapter(Observation)

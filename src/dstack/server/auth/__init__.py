@@ -1,0 +1,1 @@
+"""Who is asking, and what must be kept secret at rest."""

@@ -1,0 +1,134 @@
+"""Runs recorded acts: claims them, calls the handler of their verb, records what was seen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from dstack.clock import Clock
+from dstack.server.store.acts import ClaimedAct, Seen
+from dstack.server.store.store import Store
+
+log = logging.getLogger(__name__)
+LEASE_S = 60.0
+SCAN_S = 60.0
+MAX_BACKOFF_S = 60.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """The act is over; `seen` goes to the inboxes."""
+
+    seen: tuple[Seen, ...] = ()
+
+
+@dataclass(frozen=True)
+class Again:
+    """Not over: run it again, after `after_s` or the usual back-off. `error` is shown to operators; no secrets."""
+
+    error: str
+    after_s: float | None = None
+    seen: tuple[Seen, ...] = ()
+
+
+Handler = Callable[[ClaimedAct], Awaitable[Done | Again]]
+
+
+def backoff(attempts: int) -> float:
+    """Seconds until the next try: 0.5, 1, 2, ... up to a minute."""
+    return min(MAX_BACKOFF_S, 0.5 * 2 ** min(attempts, 10))
+
+
+class ActRunner:
+    """At most `workers` acts at once. A crash between a handler's effect and its record runs the act again."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        owner: str,
+        handlers: Mapping[tuple[str, str], Handler],
+        workers: int,
+        kick_engine: Callable[[], None],
+    ):
+        self._store = store
+        self._clock = clock
+        self._owner = owner
+        self._handlers = handlers
+        self._workers = workers
+        self._kick_engine = kick_engine
+        self._kicked = asyncio.Event()
+        self._running: dict[str, ClaimedAct] = {}
+
+    def kick(self) -> None:
+        """An act was recorded or became due."""
+        self._kicked.set()
+
+    async def run(self) -> None:
+        """Run acts until cancelled; a cancelled handler's act is claimed again after its lease."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_claims())
+            while True:
+                self._kicked.clear()
+                wait = await self._start_due(group)
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._kicked.wait()
+                except TimeoutError:
+                    pass
+
+    async def _start_due(self, group: asyncio.TaskGroup) -> float:
+        """Start what is due; seconds until something else can be."""
+        room = self._workers - len(self._running)
+        if room <= 0:
+            return SCAN_S  # a finished act kicks
+        try:
+            claimed = await self._store.claim_acts(self._clock.now(), self._owner, room, LEASE_S)
+            due = None if claimed else await self._store.next_act_due()
+        except Exception:
+            log.exception("claiming acts failed; trying again")
+            return 1.0
+        for one in claimed:
+            self._running[one.token] = one
+            group.create_task(self._perform(one))
+        if claimed:
+            return 0.0
+        return SCAN_S if due is None else min(SCAN_S, max(0.01, due - self._clock.now()))
+
+    async def _perform(self, one: ClaimedAct) -> None:
+        try:
+            outcome = await self._outcome(one)
+            await self._record(one, outcome)
+        except Exception:
+            log.exception("act %s of %s %s could not be recorded; it runs again", one.verb, *one.ref)
+        finally:
+            del self._running[one.token]
+            self.kick()
+
+    async def _outcome(self, one: ClaimedAct) -> Done | Again:
+        handler = self._handlers.get((one.ref.kind, one.verb))
+        if handler is None:
+            return Again(f"this server does not know how to {one.verb} a {one.ref.kind}", after_s=MAX_BACKOFF_S)
+        try:
+            return await handler(one)
+        except Exception as e:
+            log.exception("act %s of %s %s failed; it runs again", one.verb, *one.ref)
+            return Again(f"{type(e).__name__}")
+
+    async def _record(self, one: ClaimedAct, outcome: Done | Again) -> None:
+        now = self._clock.now()
+        if isinstance(outcome, Done):
+            await self._store.finish_act(one, outcome.seen, now)
+        else:
+            after = backoff(one.attempts) if outcome.after_s is None else outcome.after_s
+            log.info("act %s of %s %s runs again in %.1f s: %s", one.verb, *one.ref, after, outcome.error)
+            await self._store.retry_act(one, outcome.seen, now + after, outcome.error, now)
+        self._kick_engine()
+
+    async def _keep_claims(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            if self._running:
+                await self._store.extend_acts(list(self._running.values()), self._clock.now() + LEASE_S)

@@ -1,0 +1,46 @@
+"""Progress and metrics of running jobs: overwritten or appended beside the versioned rows, which they never touch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from sqlalchemy import delete
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from dstack.agentapi.wire import TaskMetrics, TaskReport, to_json
+from dstack.server.store.changes import Changes
+from dstack.server.store.database import Database
+from dstack.server.store.tables import job_gauge, job_metric
+
+KEEP_METRICS_S = 3600.0
+
+
+class Gauges:
+    def __init__(self, database: Database, changes: Changes):
+        self._database = database
+        self._changes = changes
+
+    async def pulling(self, reports: Sequence[TaskReport], now: float) -> None:
+        """Store how far the image pulls of these tasks are."""
+        if not reports:
+            return
+        insert = sqlite_insert if self._database.sqlite else pg_insert
+        async with self._database.write() as connection:
+            for report in reports:
+                values = {"pull": json.dumps(to_json(report.pull)), "updated_at": now}
+                statement = insert(job_gauge).values(job_id=report.id, **values)
+                await connection.execute(statement.on_conflict_do_update(index_elements=["job_id"], set_=values))
+        self._changes.publish([f"job:{r.id}" for r in reports])
+
+    async def sampled(self, samples: Sequence[tuple[str, TaskMetrics]]) -> None:
+        """Append metrics; samples older than an hour are dropped."""
+        if not samples:
+            return
+        insert = sqlite_insert if self._database.sqlite else pg_insert
+        rows = [{"job_id": job_id, "at": m.at, "sample": json.dumps(to_json(m))} for job_id, m in samples]
+        oldest = max(m.at for _, m in samples) - KEEP_METRICS_S
+        async with self._database.write() as connection:
+            await connection.execute(insert(job_metric).on_conflict_do_nothing(), rows)
+            await connection.execute(delete(job_metric).where(job_metric.c.at < oldest))

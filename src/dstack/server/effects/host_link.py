@@ -1,0 +1,172 @@
+"""One host's link: connect, tell what was found, follow changes and logs, notice when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy import and_, select
+
+from dstack.agentapi.client import AgentClient, AgentRefused, AgentUnreachable, Connect
+from dstack.agentapi.wire import ENDED, PENDING, RUNNING, STOPPING, TaskReport
+from dstack.clock import Clock
+from dstack.model.instance import Instance
+from dstack.model.job import Job
+from dstack.model.observation import LinkDown, LinkUp, TaskLost, TaskReported
+from dstack.model.row import Ref
+from dstack.server.effects.gauges import Gauges
+from dstack.server.effects.log_pull import LogPull
+from dstack.server.effects.reports import host_info, reported
+from dstack.server.logs.files import LogStore
+from dstack.server.store.acts import Seen
+from dstack.server.store.codec import decode
+from dstack.server.store.store import Store
+from dstack.server.store.tables import TABLES
+
+log = logging.getLogger(__name__)
+POLL_S = 25.0
+METRICS_EVERY_S = 10.0
+FIRST_RETRY_S, MAX_RETRY_S = 0.2, 30.0
+
+
+class HostLink:
+    """`client` is None while the host cannot be reached."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        connect: Callable[[Instance], Awaitable[Connect]],
+        store: Store,
+        logs: LogStore,
+        gauges: Gauges,
+        clock: Clock,
+        kick_engine: Callable[[], None],
+    ):
+        self.client: AgentClient | None = None
+        self._instance = instance
+        self._connect = connect
+        self._store = store
+        self._logs = logs
+        self._gauges = gauges
+        self._clock = clock
+        self._kick_engine = kick_engine
+        self._told: dict[str, TaskReported] = {}
+        self._tasks: dict[str, TaskReport] = {}
+        self._pulls: dict[str, LogPull] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._up = instance.unreachable_since is None and instance.linked
+
+    async def run(self) -> None:
+        """Keep the link until cancelled; every loss is told once, every return too."""
+        delay = FIRST_RETRY_S
+        while True:
+            try:
+                await self._linked()
+            except* (AgentUnreachable, AgentRefused) as lost:
+                if self._up:
+                    delay = FIRST_RETRY_S
+                    await self._observe([(self._instance.ref, LinkDown(message=str(lost.exceptions[0])))])
+                    self._up = False
+            except* Exception:
+                log.exception("the link to %s broke; connecting again", self._instance.name)
+            await self._close()
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+            delay = min(delay * 2, MAX_RETRY_S)
+
+    def follow(self, report: TaskReport) -> None:
+        """Store the log of this task from now on."""
+        self._tasks[report.id] = report
+        if report.state == PENDING or report.id in self._pulls or self._group is None or self.client is None:
+            return
+        pull = LogPull(self._instance.project_id, report.id, self.client, self._logs)
+        self._pulls[report.id] = pull
+        pull.task = self._group.create_task(pull.run())
+
+    def forget(self, job_id: str) -> None:
+        self._tasks.pop(job_id, None)
+        self._told.pop(job_id, None)
+        pull = self._pulls.pop(job_id, None)
+        if pull is not None and pull.task is not None:
+            pull.task.cancel()
+
+    async def drain(self, job: Job) -> int:
+        """Wait until the log is stored to its end; its size in bytes."""
+        if job.id not in self._pulls:
+            if self.client is None:
+                raise AgentUnreachable("not connected")
+            self.follow(TaskReport(id=job.id, state=RUNNING))
+        pull = self._pulls.get(job.id)
+        if pull is None:
+            raise AgentUnreachable("not connected")
+        return await pull.drained()
+
+    async def _linked(self) -> None:
+        client = AgentClient(await self._connect(self._instance))
+        facts = await client.host()
+        self.client = client
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            page = await client.events("", 0, 0.0)
+            await self._resume(LinkUp(host=host_info(facts)), page.tasks)
+            self._up = True
+            group.create_task(self._sample(client))
+            while True:
+                page = await client.events(page.run, page.seq, POLL_S)
+                await self._tell([(Ref("job", t.id), t) for t in page.tasks])
+
+    async def _resume(self, up: LinkUp, tasks: list[TaskReport]) -> None:
+        """The link is up: tell so, tell every task's state, and which tasks the host should have but has not."""
+        self._told.clear()
+        present = {t.id for t in tasks}
+        lost = [(j.ref, TaskLost()) for j in await self._expected() if j.id not in present]
+        await self._tell([(Ref("job", t.id), t) for t in tasks], [(self._instance.ref, up), *lost])
+
+    async def _tell(self, reports: list[tuple[Ref, TaskReport]], also: list[Seen] | None = None) -> None:
+        seen: list[Seen] = list(also or [])
+        for ref, report in reports:
+            self.follow(report)
+            news = reported(report)
+            if news is not None and self._told.get(report.id) != news:
+                self._told[report.id] = news
+                seen.append((ref, news))
+        if seen:
+            await self._observe(seen)
+        await self._gauges.pulling([r for _, r in reports if r.pull is not None], self._clock.now())
+
+    async def _observe(self, seen: list[Seen]) -> None:
+        await self._store.observe(seen, self._clock.now())
+        self._kick_engine()
+
+    async def _expected(self) -> list[Job]:
+        """Jobs whose task this host accepted and that are not over."""
+        table = TABLES["job"]
+        condition = and_(
+            table.c.instance_id == self._instance.id,
+            table.c.task_started,
+            table.c.status.not_in(sorted(Job.terminal_statuses())),
+        )
+        async with self._store.database.read() as connection:
+            found = await connection.execute(select(table).where(condition))
+            return [decode(Job, m) for m in found.mappings()]
+
+    async def _sample(self, client: AgentClient) -> None:
+        """Metrics are samples by nature: the one thing here that is asked for again and again."""
+        while True:
+            await asyncio.sleep(METRICS_EVERY_S)
+            running = [t.id for t in self._tasks.values() if t.state in (RUNNING, STOPPING)]
+            samples = []
+            for job_id in running:
+                try:
+                    samples.append((job_id, await client.metrics(job_id)))
+                except AgentRefused:
+                    continue  # it ended meanwhile
+            await self._gauges.sampled(samples)
+
+    async def _close(self) -> None:
+        client, self.client, self._group = self.client, None, None
+        self._pulls.clear()
+        self._tasks = {k: t for k, t in self._tasks.items() if t.state not in ENDED}
+        if client is not None:
+            await client.aclose()

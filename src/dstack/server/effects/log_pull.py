@@ -1,0 +1,74 @@
+"""Pulls one task's log from its host into the log store, by offset, until the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from dstack.agentapi.client import AgentClient, AgentRefused
+from dstack.server.logs.files import LogStore
+
+log = logging.getLogger(__name__)
+WAIT_S = 25.0
+RETRY_S = 2.0
+
+
+class LogPull:
+    """Stored first, acknowledged (by deleting the task) later: nothing is lost whoever dies."""
+
+    def __init__(self, project_id: str, job_id: str, client: AgentClient, logs: LogStore):
+        self.task: asyncio.Task[None] | None = None
+        self._project_id = project_id
+        self._job_id = job_id
+        self._client = client
+        self._logs = logs
+        self._end = asyncio.Event()
+
+    async def run(self) -> None:
+        """Ends when the log is final. Raises AgentUnreachable when the host is lost."""
+        while True:
+            try:
+                if await self._pull():
+                    self._end.set()
+                    return
+            except OSError as e:
+                # Disk full or gone: the host keeps the log meanwhile.
+                log.error("the log of job %s cannot be stored: %s; trying again", self._job_id, e.strerror)
+                await asyncio.sleep(RETRY_S)
+            except AgentRefused as e:
+                if e.status == 404:
+                    await self._finish()
+                    return
+                log.warning("the agent refuses the log of job %s: %s; trying again", self._job_id, e.message)
+                await asyncio.sleep(RETRY_S)
+
+    async def drained(self) -> int:
+        """Wait for the end of the log; its size in bytes."""
+        if self.task is None:
+            raise RuntimeError("not started")
+        waiter = asyncio.ensure_future(self._end.wait())
+        try:
+            await asyncio.wait([waiter, self.task], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiter.cancel()
+        if not self._end.is_set():
+            raise TimeoutError  # the link broke meanwhile: asked again over the next one
+        return (await self._logs.size(self._job_id)).size
+
+    async def _pull(self) -> bool:
+        have = await self._logs.size(self._job_id)
+        if have.final:
+            return True
+        chunk = await self._client.logs(self._job_id, have.size, WAIT_S)
+        if not chunk.data and not chunk.final:
+            return False
+        size = await self._logs.append(
+            self._project_id, self._job_id, have.size, chunk.data, chunk.marks, chunk.final
+        )
+        return size.final
+
+    async def _finish(self) -> None:
+        """The host knows nothing of the task: what is stored is all there will ever be."""
+        have = await self._logs.size(self._job_id)
+        await self._logs.append(self._project_id, self._job_id, have.size, b"", (), True)
+        self._end.set()

@@ -1,0 +1,116 @@
+"""Acts on jobs: hand a task to its host's agent, stop it, store its log to the end and remove it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from dstack.agentapi.client import AgentRefused, AgentUnreachable
+from dstack.agentapi.wire import StopRequest
+from dstack.errors import DstackError
+from dstack.model.fleet import Fleet
+from dstack.model.instance import Instance, InstanceStatus
+from dstack.model.job import Job
+from dstack.model.observation import TaskAccepted, TaskRefused, TaskRemoved, TaskReported
+from dstack.server.effects.acts import Again, Done
+from dstack.server.effects.links import HostLinks
+from dstack.server.effects.reports import reported
+from dstack.server.effects.spec import secret_names, task_spec
+from dstack.server.services.rows import row
+from dstack.server.settings import Settings
+from dstack.server.store.acts import ClaimedAct
+from dstack.server.store.blobs import BlobStore
+from dstack.server.store.store import Store
+
+# Answers the values of the named secrets of a project. Raises ResourceNotFound naming those that do not exist.
+SecretsOf = Callable[[str, Sequence[str]], Awaitable[Mapping[str, str]]]
+UPLOAD_DEADLINE_S = 600.0
+DRAIN_DEADLINE_S = 60.0
+
+
+class TaskEffects:
+    def __init__(self, store: Store, links: HostLinks, blobs: BlobStore, secrets_of: SecretsOf, settings: Settings):
+        self._store = store
+        self._links = links
+        self._blobs = blobs
+        self._secrets_of = secrets_of
+        self._settings = settings
+
+    async def start(self, act: ClaimedAct) -> Done | Again:
+        """Hand the task over; a resent one answers the present state, so this may run any number of times."""
+        job = await row(self._store.database, Job, act.ref.id)
+        if job.terminal or job.instance_id is None:
+            return Done()
+        instance = await row(self._store.database, Instance, job.instance_id)
+        fleet = await row(self._store.database, Fleet, instance.fleet_id)
+        try:
+            secrets = await self._secrets_of(job.project_id, sorted(secret_names(job)))
+            spec = task_spec(job, instance, secrets, dict(fleet.spec.configuration.env), self._settings)
+        except (DstackError, ValueError) as e:
+            return Done(((act.ref, TaskRefused(message=f"Secrets interpolation error: {e}")),))
+        try:
+            client = self._links.client(instance.id)
+            for archive in spec.archives:
+                if not await client.has_blob(archive.sha256):
+                    await client.put_blob(archive.sha256, self._blobs.path(archive.sha256), deadline_s=UPLOAD_DEADLINE_S)
+            report = await client.put_task(spec)
+        except AgentUnreachable as e:
+            return Again(f"the host does not answer: {e}")
+        except AgentRefused as e:
+            if e.status >= 500:
+                return Again(f"the agent cannot take the task now: {e.message}")
+            return Done(((act.ref, TaskRefused(message=e.message)),))
+        self._links.follow(instance.id, report)
+        return Done(((act.ref, TaskAccepted()), *((act.ref, r) for r in _news(report))))
+
+    async def stop(self, act: ClaimedAct) -> Done | Again:
+        """Ask the task to end; its end is reported by the host's link. An unknown task is forbidden to start later."""
+        job = await row(self._store.database, Job, act.ref.id)
+        instance = await self._reachable(job)
+        if instance is None:
+            return Done()
+        request = StopRequest(
+            grace_s=float(act.payload.get("grace_s", 0.0)),
+            reason=str(act.payload.get("reason") or "stopped"),
+            message=str(act.payload.get("message") or ""),
+        )
+        try:
+            report = await self._links.client(instance.id).stop(job.id, request)
+        except AgentUnreachable as e:
+            return Again(f"the host does not answer: {e}")
+        except AgentRefused as e:
+            return Again(e.message)
+        self._links.follow(instance.id, report)
+        return Done(tuple((act.ref, r) for r in _news(report)))
+
+    async def remove(self, act: ClaimedAct) -> Done | Again:
+        """Store the log to its last byte, then let the host forget the task."""
+        job = await row(self._store.database, Job, act.ref.id)
+        instance = await self._reachable(job)
+        if instance is None:
+            return Done(((act.ref, TaskRemoved()),))
+        try:
+            size = await self._links.drain(instance.id, job, DRAIN_DEADLINE_S)
+            await self._links.client(instance.id).delete(job.id, size)
+        except AgentUnreachable as e:
+            return Again(f"the host does not answer: {e}")
+        except TimeoutError:
+            return Again("the log is still being stored", after_s=1.0)
+        except OSError as e:
+            return Again(f"the log cannot be stored: {e.strerror}")
+        except AgentRefused as e:
+            if e.status != 404:
+                return Again(e.message)
+        self._links.forget(instance.id, job.id)
+        return Done(((act.ref, TaskRemoved()),))
+
+    async def _reachable(self, job: Job) -> Instance | None:
+        """The job's instance, None when it has none or the machine is gone."""
+        if job.instance_id is None:
+            return None
+        instance = await row(self._store.database, Instance, job.instance_id)
+        return None if instance.status is InstanceStatus.TERMINATED else instance
+
+
+def _news(report: object) -> list[TaskReported]:
+    seen = reported(report)  # type: ignore[arg-type]
+    return [seen] if seen is not None else []

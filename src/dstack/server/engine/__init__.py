@@ -1,0 +1,1 @@
+"""The engine: due -> load -> decide -> commit -> dispatch, and nothing else."""

@@ -1,0 +1,113 @@
+"""The five verbs in a loop. Time, database and decisions meet here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dstack.clock import Clock
+from dstack.control.decide import decide
+from dstack.control.kernel import Probe, Turn
+from dstack.control.snapshots import Snapshot
+from dstack.model.row import Ref
+from dstack.server.store.claims import Claim
+from dstack.server.store.commit import Committed
+from dstack.server.store.store import Store
+
+log = logging.getLogger(__name__)
+BATCH = 256
+LEASE_S = 30.0
+SCAN_S = 60.0  # backstop: the next due instant is known, and whoever makes something due kicks
+POISON_S = 60.0  # a resource whose decision raises is looked at again then, and does not stop the others
+
+
+@dataclass
+class Dispatch:
+    """Where a commit's consequences go; each is called after the commit, never before."""
+
+    acts: Callable[[], None]
+    probes: Callable[[Sequence[Probe]], None]
+    touched: Callable[[set[Ref]], None]
+
+
+class Engine:
+    def __init__(self, store: Store, clock: Clock, owner: str, dispatch: Dispatch):
+        self._store = store
+        self._clock = clock
+        self._owner = owner
+        self._dispatch = dispatch
+        self._kicked = asyncio.Event()
+
+    def kick(self) -> None:
+        """Something became due just now."""
+        self._kicked.set()
+
+    async def run(self) -> None:
+        """Decide what is due until cancelled."""
+        while True:
+            self._kicked.clear()
+            try:
+                if await self.turn():
+                    continue
+                due = await self._store.next_due()
+            except Exception:
+                log.exception("engine turn failed; trying again")
+                await asyncio.sleep(1.0)
+                continue
+            wait = SCAN_S if due is None else min(SCAN_S, max(0.0, due - self._clock.now()))
+            try:
+                async with asyncio.timeout(wait):
+                    await self._kicked.wait()
+            except TimeoutError:
+                pass
+
+    async def turn(self) -> int:
+        """One turn over up to BATCH due resources; answers how many were claimed."""
+        claims = await self._store.claim_due(self._clock.now(), self._owner, BATCH, LEASE_S)
+        if not claims:
+            return 0
+        snapshots = await self._store.load([c.ref for c in claims])
+        batch: list[tuple[Claim, Turn]] = []
+        poisoned: list[Claim] = []
+        for claim in claims:
+            turn = self._decide(claim, snapshots.get(claim.ref))
+            if turn is None:
+                poisoned.append(claim)
+            else:
+                batch.append((claim, turn))
+        await self._commit(batch, poisoned)
+        if poisoned:
+            await self._store.release(poisoned, self._clock.now() + POISON_S)
+        return len(claims)
+
+    def _decide(self, claim: Claim, snapshot: Snapshot | None) -> Turn | None:
+        if snapshot is None:
+            return None
+        try:
+            return decide(snapshot, self._clock.now())
+        except Exception:
+            log.exception("deciding %s %s failed; looked at again in %d s", *claim.ref, int(POISON_S))
+            return None
+
+    async def _commit(self, batch: list[tuple[Claim, Turn]], poisoned: list[Claim]) -> None:
+        if not batch:
+            return
+        try:
+            self._dispatched(await self._store.commit(batch, self._clock.now()))
+        except Exception:
+            if len(batch) == 1:
+                log.exception("committing %s %s failed; looked at again in %d s", *batch[0][0].ref, int(POISON_S))
+                poisoned.append(batch[0][0])
+                return
+            log.warning("a batch of %d decisions was refused by the database; committing one by one", len(batch))
+            for one in batch:
+                await self._commit([one], poisoned)
+
+    def _dispatched(self, committed: Committed) -> None:
+        self._dispatch.touched(committed.touched)
+        if committed.acts:
+            self._dispatch.acts()
+        if committed.probes:
+            self._dispatch.probes(committed.probes)

@@ -1,0 +1,176 @@
+"""Logs as files: the raw bytes of each job beside an index of when pieces of them were written.
+
+`<job id>.log` holds the bytes exactly as the job printed them, `<job id>.idx` records of (offset, instant), 16 bytes each.
+The committed sizes stand in the table `log_offset`; whatever lies beyond them after a crash is cut off and pulled again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from dstack.server.store.changes import Changes
+from dstack.server.store.database import Database
+from dstack.server.store.tables import log_offset
+
+_RECORD = struct.Struct(">Qd")
+
+
+@dataclass(frozen=True)
+class LogSize:
+    """`size` bytes are stored; `final`: nothing will follow."""
+
+    size: int
+    final: bool
+    index_size: int = 0
+
+
+@dataclass(frozen=True)
+class LogSlice:
+    """`data` begins at `offset`; `marks` are (offset in the whole log, instant), ascending."""
+
+    data: bytes
+    offset: int
+    next: int
+    final: bool
+    marks: tuple[tuple[int, float], ...]
+
+    def at(self, offset: int) -> float | None:
+        """When the byte at `offset` of the whole log was written."""
+        n = bisect.bisect_right(self.marks, (offset, float("inf")))
+        return self.marks[n - 1][1] if n else None
+
+
+class LogStore:
+    """Appending is done by the one holder of the host's link; reading by anybody."""
+
+    def __init__(self, directory: Path, database: Database, changes: Changes):
+        self._directory = directory
+        self._database = database
+        self._changes = changes
+        self._sizes: dict[str, LogSize] = {}
+
+    async def size(self, job_id: str) -> LogSize:
+        if job_id not in self._sizes:
+            async with self._database.read() as connection:
+                row = (await connection.execute(select(log_offset).where(log_offset.c.job_id == job_id))).first()
+            # Another task may have stored more while this one was reading.
+            self._sizes.setdefault(job_id, LogSize(row.size, row.final, row.index_size) if row else LogSize(0, False))
+        return self._sizes[job_id]
+
+    async def append(
+        self, project_id: str, job_id: str, offset: int, data: bytes, marks: Sequence[tuple[int, float]], final: bool
+    ) -> LogSize:
+        """Store `data`, which begins at `offset`, durably; only then the size is committed and readers see it.
+
+        Bytes that are stored already are skipped. Raises OSError when the disk is full: nothing is committed then.
+        """
+        have = await self.size(job_id)
+        skip = have.size - offset
+        if skip < 0:
+            raise ValueError(f"log of {job_id}: offset {offset} leaves a hole after {have.size}")
+        fresh = data[skip:]
+        records = [(offset + at, instant) for at, instant in marks if offset + at >= have.size]
+        index_size = have.index_size
+        if fresh:
+            index_size = await asyncio.to_thread(self._write, project_id, job_id, have, fresh, records)
+        new = LogSize(have.size + len(fresh), final or have.final, index_size)
+        if new != have:
+            await self._commit(job_id, new)
+            self._sizes[job_id] = new
+            self._changes.publish([f"log:{job_id}"])
+        return new
+
+    async def read(self, project_id: str, job_id: str, offset: int, limit: int) -> LogSlice:
+        """Up to `limit` bytes from `offset` on; empty at the end."""
+        size = await self.size(job_id)
+        count = max(0, min(limit, size.size - offset))
+        if not count:
+            return LogSlice(b"", offset, offset, size.final and offset >= size.size, ())
+        data, marks = await asyncio.to_thread(self._read, project_id, job_id, offset, count, size.index_size)
+        after = offset + len(data)
+        return LogSlice(data, offset, after, size.final and after >= size.size, marks)
+
+    async def wait(self, job_id: str, after: int, timeout_s: float) -> LogSize:
+        """Return when more than `after` bytes are stored or the log is final, at the latest after `timeout_s`."""
+        key = f"log:{job_id}"
+        seq = self._changes.seq([key])
+        size = await self.size(job_id)
+        if size.size > after or size.final:
+            return size
+        await self._changes.wait(seq, [key], timeout_s)
+        return await self.size(job_id)
+
+    async def delete(self, project_id: str, job_ids: Sequence[str]) -> None:
+        """Remove the logs for good."""
+        for job_id in job_ids:
+            for path in self._paths(project_id, job_id):
+                path.unlink(missing_ok=True)
+            self._sizes.pop(job_id, None)
+        async with self._database.write() as connection:
+            await connection.execute(log_offset.delete().where(log_offset.c.job_id.in_(job_ids)))
+
+    def _paths(self, project_id: str, job_id: str) -> tuple[Path, Path]:
+        folder = self._directory / project_id
+        return folder / f"{job_id}.log", folder / f"{job_id}.idx"
+
+    def _write(
+        self, project_id: str, job_id: str, have: LogSize, data: bytes, records: Sequence[tuple[int, float]]
+    ) -> int:
+        log_path, index_path = self._paths(project_id, job_id)
+        log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        packed = b"".join(_RECORD.pack(at, instant) for at, instant in records)
+        for path, start, piece in ((log_path, have.size, data), (index_path, have.index_size, packed)):
+            with _open(path) as file:
+                file.truncate(start)
+                file.seek(start)
+                file.write(piece)
+                file.flush()
+                os.fdatasync(file.fileno())
+        return have.index_size + len(packed)
+
+    def _read(
+        self, project_id: str, job_id: str, offset: int, count: int, index_size: int
+    ) -> tuple[bytes, tuple[tuple[int, float], ...]]:
+        log_path, index_path = self._paths(project_id, job_id)
+        with log_path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(count)
+        with index_path.open("rb") as file:
+            marks = _marks_between(file, index_size // _RECORD.size, offset, offset + len(data))
+        return data, marks
+
+    async def _commit(self, job_id: str, size: LogSize) -> None:
+        insert = sqlite_insert if self._database.sqlite else pg_insert
+        values = {"size": size.size, "index_size": size.index_size, "final": size.final}
+        statement = insert(log_offset).values(job_id=job_id, **values)
+        async with self._database.write() as connection:
+            await connection.execute(statement.on_conflict_do_update(index_elements=["job_id"], set_=values))
+
+
+def _open(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+
+
+def _marks_between(file: BinaryIO, count: int, start: int, end: int) -> tuple[tuple[int, float], ...]:
+    """The marks of [start, end) and the last one before it, found by bisection."""
+
+    def offset_of(n: int) -> int:
+        file.seek(n * _RECORD.size)
+        return _RECORD.unpack(file.read(_RECORD.size))[0]
+
+    first = max(0, bisect.bisect_right(range(count), start, key=offset_of) - 1)
+    last = bisect.bisect_left(range(count), end, key=offset_of)
+    file.seek(first * _RECORD.size)
+    raw = file.read((last - first) * _RECORD.size)
+    return tuple(_RECORD.iter_unpack(raw))  # type: ignore[arg-type]

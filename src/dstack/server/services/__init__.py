@@ -1,0 +1,1 @@
+"""What routes and effects do with the database: one module a noun."""

@@ -1,0 +1,106 @@
+"""Settings of the server: read once from the environment, handed down, never looked up again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dstack.errors import UsageError
+
+DEFAULT_IMAGE = "dstackai/base:0.16-base-ubuntu24.04"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+RUNTIMES = ("auto", "docker", "process")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Durations in seconds, sizes in bytes. Every field is documented in docs/reference/environment.md."""
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 3000
+    database_url: str | None = None  # None: SQLite in data_dir
+    admin_token: str | None = None
+    default_project: str = "main"
+    local_backend: bool | None = None  # None: enabled on a loopback address only
+    local_runtime: str = "auto"
+    local_docker_host: str | None = None
+    default_image: str = DEFAULT_IMAGE
+    code_upload_limit: int = 2 * 1024 * 1024
+    log_quota_per_hour: int = 50 * 1024 * 1024
+    log_level: str = "info"
+    update_cli_config: bool | None = None  # None: ask on a terminal, else do when there is no config yet
+    act_workers: int = 16
+    shutdown_grace_s: float = 5.0
+
+    @property
+    def sqlite_path(self) -> Path:
+        return self.data_dir / "data" / "sqlite.db"
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite+aiosqlite:///{self.sqlite_path}"
+
+    @property
+    def local_enabled(self) -> bool:
+        return self.host in LOOPBACK if self.local_backend is None else self.local_backend
+
+    @property
+    def url(self) -> str:
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+        """Settings of the environment, with `overrides` (those that are not None) on top.
+
+        Raises UsageError naming the variable whose value is not legal.
+        """
+        env = os.environ if env is None else env
+        home = Path(env.get("HOME") or Path.home())
+        values: dict[str, object] = {
+            "data_dir": Path(env.get("DSTACK_SERVER_DIR") or home / ".dstack" / "server"),
+            "host": env.get("DSTACK_SERVER_HOST"),
+            "port": _int(env, "DSTACK_SERVER_PORT"),
+            "database_url": env.get("DSTACK_DATABASE_URL"),
+            "admin_token": env.get("DSTACK_SERVER_ADMIN_TOKEN"),
+            "local_backend": _bool(env, "DSTACK_SERVER_LOCAL_BACKEND"),
+            "local_runtime": _choice(env, "DSTACK_SERVER_LOCAL_RUNTIME", RUNTIMES),
+            "local_docker_host": env.get("DOCKER_HOST"),
+            "default_image": env.get("DSTACK_SERVER_DEFAULT_IMAGE"),
+            "code_upload_limit": _int(env, "DSTACK_SERVER_CODE_UPLOAD_LIMIT"),
+            "log_quota_per_hour": _int(env, "DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR"),
+            "log_level": env.get("DSTACK_SERVER_LOG_LEVEL"),
+        }
+        values.update({k: v for k, v in overrides.items() if v is not None})
+        return cls(**{k: v for k, v in values.items() if v is not None and v != ""})  # type: ignore[arg-type]
+
+
+def _int(env: Mapping[str, str], name: str) -> int | None:
+    text = env.get(name)
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{name}={text!r}: expected a whole number") from None
+
+
+def _bool(env: Mapping[str, str], name: str) -> bool | None:
+    text = (env.get(name) or "").lower()
+    if not text:
+        return None
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off"):
+        return False
+    raise UsageError(f"{name}={text!r}: expected true or false")
+
+
+def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str | None:
+    text = env.get(name)
+    if text and text not in choices:
+        raise UsageError(f"{name}={text!r}: expected one of {', '.join(choices)}")
+    return text or None

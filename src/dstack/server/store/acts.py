@@ -1,0 +1,109 @@
+"""Recorded acts and the inbox: claiming what must happen outside, and storing what was seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, insert, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dstack.model.observation import Observation
+from dstack.model.row import Ref
+from dstack.server.store.claims import due_ids
+from dstack.server.store.commit import wake
+from dstack.server.store.tables import act, inbox
+
+Seen = tuple[Ref, Observation]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedAct:
+    """An act that this worker runs now; `attempts` counts the earlier tries."""
+
+    ref: Ref
+    verb: str
+    token: str
+    payload: Mapping[str, Any]
+    attempts: int
+    created_at: float
+    owner: str
+    fence: int
+
+
+async def claim_acts(
+    connection: AsyncConnection, now: float, owner: str, limit: int, lease_s: float
+) -> list[ClaimedAct]:
+    rows = await connection.execute(
+        update(act)
+        .where(act.c.token.in_(due_ids(act, "token", now, limit)))
+        .values(claimed_by=owner, claim_until=now + lease_s, fence=act.c.fence + 1)
+        .returning(act)
+    )
+    return [
+        ClaimedAct(
+            Ref(m["kind"], m["resource_id"]),
+            m["verb"],
+            m["token"],
+            json.loads(m["payload"]),
+            m["attempts"],
+            m["created_at"],
+            owner,
+            m["fence"],
+        )
+        for m in rows.mappings()
+    ]
+
+
+async def extend_acts(connection: AsyncConnection, acts: Sequence[ClaimedAct], until: float) -> None:
+    """Keep the claims of acts that are still running."""
+    for one in acts:
+        await connection.execute(update(act).where(_held(one)).values(claim_until=until))
+
+
+async def finish_act(
+    connection: AsyncConnection, one: ClaimedAct, observations: Sequence[Seen], now: float
+) -> bool:
+    """The act is over: forget it and deliver what it saw, together. False if the claim was lost meanwhile."""
+    found = await connection.execute(delete(act).where(_held(one)).returning(act.c.token))
+    if found.first() is None:
+        return False
+    # The resource is woken even without observations: it may have waited for the act to end.
+    await observe(connection, observations, now)
+    await wake(connection, [one.ref], now)
+    return True
+
+
+async def retry_act(
+    connection: AsyncConnection, one: ClaimedAct, observations: Sequence[Seen], due_at: float, error: str, now: float
+) -> bool:
+    """The act is not over: it runs again at `due_at`. False if the claim was lost meanwhile."""
+    found = await connection.execute(
+        update(act)
+        .where(_held(one))
+        .values(attempts=act.c.attempts + 1, last_error=error, due_at=due_at, claimed_by=None, claim_until=None)
+        .returning(act.c.token)
+    )
+    if found.first() is None:
+        return False
+    await observe(connection, observations, now)
+    return True
+
+
+async def observe(connection: AsyncConnection, observations: Iterable[Seen], now: float) -> None:
+    """Put observations into the inboxes of their resources and make those due."""
+    seen = list(observations)
+    if not seen:
+        return
+    rows = [
+        {"kind": ref.kind, "resource_id": ref.id, "observation": o.model_dump_json(exclude_defaults=False), "at": now}
+        for ref, o in seen
+    ]
+    await connection.execute(insert(inbox), rows)
+    await wake(connection, {ref for ref, _ in seen}, now)
+
+
+def _held(one: ClaimedAct) -> Any:
+    return (act.c.token == one.token) & (act.c.claimed_by == one.owner) & (act.c.fence == one.fence)

@@ -1,0 +1,58 @@
+"""Who waits for what: wakes watchers inside this process when rows they look at have changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+
+REMEMBERED = 20_000
+
+
+class Changes:
+    """Keys are strings such as `run:<id>`. Each publication gives its keys the next sequence number.
+
+    Numbers start at the process's start instant in microseconds, so that one from an earlier life is always older.
+    """
+
+    def __init__(self, start: float):
+        self._seq = int(start * 1e6)
+        self._start = self._seq
+        self._last: OrderedDict[str, int] = OrderedDict()
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+
+    def publish(self, keys: Iterable[str]) -> None:
+        self._seq += 1
+        for key in keys:
+            self._last[key] = self._seq
+            self._last.move_to_end(key)
+            for waiter in self._waiters.get(key, ()):
+                waiter.set()
+        while len(self._last) > REMEMBERED:
+            # Whoever still knows an older number is told "changed" once too often, never too seldom.
+            _, self._start = self._last.popitem(last=False)
+
+    def seq(self, keys: Iterable[str]) -> int:
+        """The newest number among the keys."""
+        return max((self._last.get(key, self._start) for key in keys), default=self._start)
+
+    async def wait(self, after: int, keys: Iterable[str], timeout_s: float) -> int:
+        """Return as soon as one of the keys is newer than `after`, at the latest after `timeout_s`; the newest number."""
+        keys = list(keys)
+        if (newest := self.seq(keys)) > after or timeout_s <= 0:
+            return newest
+        event = asyncio.Event()
+        for key in keys:
+            self._waiters.setdefault(key, set()).add(event)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        except TimeoutError:
+            pass
+        finally:
+            for key in keys:
+                waiters = self._waiters[key]
+                waiters.discard(event)
+                if not waiters:
+                    del self._waiters[key]
+        return self.seq(keys)

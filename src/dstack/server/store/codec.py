@@ -1,0 +1,86 @@
+"""Rows to columns and back: scalars natively, everything nested as JSON text."""
+
+from __future__ import annotations
+
+import types
+import typing
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+from sqlalchemy import BigInteger, Boolean, Column, Float, String, Text
+
+from dstack.model.row import Row
+
+R = TypeVar("R", bound=Row)
+_NATIVE: dict[type, Any] = {str: String, int: BigInteger, float: Float, bool: Boolean}
+
+
+@lru_cache(maxsize=256)
+def _adapter(cls: type[Row], field: str) -> TypeAdapter[Any]:
+    return TypeAdapter(cls.model_fields[field].annotation)
+
+
+@lru_cache(maxsize=256)
+def native(cls: type[Row], field: str) -> tuple[type, bool, type[StrEnum] | None] | None:
+    """(Python type, nullable, enum) of a field that is a plain column; None of one that is stored as JSON."""
+    annotation = cls.model_fields[field].annotation
+    nullable = False
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        members = [a for a in typing.get_args(annotation) if a is not type(None)]
+        nullable = len(members) < len(typing.get_args(annotation))
+        annotation = members[0] if len(members) == 1 else None
+    if isinstance(annotation, type):
+        if issubclass(annotation, StrEnum):
+            return str, nullable, annotation
+        if annotation in _NATIVE:
+            return annotation, nullable, None
+    return None
+
+
+def columns(cls: type[Row]) -> list[Column[Any]]:
+    """The columns of the table that holds rows of `cls`."""
+    result: list[Column[Any]] = []
+    for field in cls.model_fields:
+        kind = native(cls, field)
+        if kind is None:
+            result.append(Column(field, Text, nullable=True))
+        else:
+            result.append(Column(field, _NATIVE[kind[0]], nullable=kind[1], primary_key=field == "id"))
+    return result
+
+
+def encode_field(cls: type[Row], field: str, value: Any) -> Any:
+    """One field as its column's value. Raises pydantic.ValidationError when the value is not legal for the field."""
+    checked = _adapter(cls, field).validate_python(value)
+    if checked is None:
+        return None
+    kind = native(cls, field)
+    if kind is None:
+        return _adapter(cls, field).dump_json(checked, exclude_unset=True).decode()
+    return str(checked) if kind[0] is str else checked
+
+
+def encode(row: Row) -> dict[str, Any]:
+    return {field: encode_field(type(row), field, getattr(row, field)) for field in type(row).model_fields}
+
+
+def decode(cls: type[R], columns_of_row: Any) -> R:
+    """A row from a database mapping. Nested values are immutable, so equal JSON is parsed once."""
+    values: dict[str, Any] = {}
+    for field in cls.model_fields:
+        value = columns_of_row[field]
+        kind = native(cls, field)
+        if value is not None:
+            if kind is None:
+                value = _parse(cls, field, value)
+            elif kind[2] is not None:
+                value = kind[2](value)
+        values[field] = value
+    return cls.model_construct(**values)
+
+
+@lru_cache(maxsize=8192)
+def _parse(cls: type[Row], field: str, text: str) -> Any:
+    return _adapter(cls, field).validate_json(text)

@@ -1,0 +1,260 @@
+"""The commit: a batch of decisions in one transaction, each accepted or refused as a whole.
+
+1. lock the rows that the batch touches or relies on, in (table, id) order, and read their versions;
+2. walk the units in order, accept those whose expectations hold (counting the changes of accepted ones before them);
+3. write what was accepted, set by set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import and_, bindparam, case, delete, insert, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dstack.control.kernel import Decision, IllegalTransition, Probe, Turn
+from dstack.ids import new_id
+from dstack.model.event import Event
+from dstack.model.row import Ref
+from dstack.server.store.claims import Claim
+from dstack.server.store.codec import encode, encode_field
+from dstack.server.store.tables import ROW_TYPES, TABLES, act, event, event_target, inbox
+
+
+@dataclass
+class Committed:
+    """What became of a batch. `touched` are all rows that were created, changed or woken."""
+
+    accepted: list[Decision] = field(default_factory=list)
+    refused: list[Decision] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
+    touched: set[Ref] = field(default_factory=set)
+    acts: int = 0
+
+
+@dataclass
+class _Locked:
+    version: int
+    fence: int
+    claimed_by: str | None
+    status: str
+
+
+async def commit(connection: AsyncConnection, batch: Sequence[tuple[Claim, Turn]], now: float) -> Committed:
+    """Commit what can be committed; a refused decision leaves its resource due at once, to be decided anew."""
+    rows = await _lock(connection, batch)
+    unfinished = await _unfinished(connection, batch)
+    result = Committed()
+    released: list[tuple[Claim, float | None]] = []
+    for claim, turn in batch:
+        complete = True
+        for decision in (*turn.units, turn.own):
+            if _holds(claim, rows) and _acceptable(decision, rows, unfinished):
+                _apply(decision, rows, unfinished)
+                result.accepted.append(decision)
+            else:
+                result.refused.append(decision)
+                complete = False
+        released.append((claim, turn.own.wake_at if complete else now))
+    await _write(connection, result, now)
+    await _release(connection, released, rows, now)
+    return result
+
+
+async def _lock(connection: AsyncConnection, batch: Sequence[tuple[Claim, Turn]]) -> dict[Ref, _Locked]:
+    refs: dict[str, set[str]] = defaultdict(set)
+    for claim, turn in batch:
+        refs[claim.ref.kind].add(claim.ref.id)
+        for decision in (*turn.units, turn.own):
+            for item in (*decision.changes, *decision.guards):
+                refs[item.ref.kind].add(item.ref.id)
+            for create in decision.creates:
+                refs[create.row.kind].add(create.row.id)
+    locked: dict[Ref, _Locked] = {}
+    for kind in ROW_TYPES:
+        if refs[kind]:
+            t = TABLES[kind]
+            found = await connection.execute(
+                select(t.c.id, t.c.version, t.c.fence, t.c.claimed_by, t.c.status)
+                .where(t.c.id.in_(refs[kind]))
+                .order_by(t.c.id)
+                .with_for_update()
+            )
+            locked.update({Ref(kind, m.id): _Locked(m.version, m.fence, m.claimed_by, m.status) for m in found})
+    return locked
+
+
+async def _unfinished(connection: AsyncConnection, batch: Sequence[tuple[Claim, Turn]]) -> set[tuple[str, str, str]]:
+    wanted = {(a.ref.kind, a.ref.id) for _, turn in batch for d in (*turn.units, turn.own) for a in d.acts}
+    if not wanted:
+        return set()
+    found = await connection.execute(
+        select(act.c.kind, act.c.resource_id, act.c.verb).where(
+            tuple_(act.c.kind, act.c.resource_id).in_(list(wanted))
+        )
+    )
+    return {(kind, id_, verb) for kind, id_, verb in found}
+
+
+def _holds(claim: Claim, rows: dict[Ref, _Locked]) -> bool:
+    row = rows.get(claim.ref)
+    return row is not None and row.claimed_by == claim.owner and row.fence == claim.fence
+
+
+def _acceptable(decision: Decision, rows: dict[Ref, _Locked], unfinished: set[tuple[str, str, str]]) -> bool:
+    for item in (*decision.changes, *decision.guards):
+        row = rows.get(item.ref)
+        if row is None or row.version != item.version:
+            return False
+    if any(create.row.ref in rows for create in decision.creates):
+        return False
+    return not any((a.ref.kind, a.ref.id, a.verb) in unfinished for a in decision.acts)
+
+
+def _apply(decision: Decision, rows: dict[Ref, _Locked], unfinished: set[tuple[str, str, str]]) -> None:
+    for change in decision.changes:
+        row = rows[change.ref]
+        status = change.fields.get("status")
+        if status is not None and status not in ROW_TYPES[change.ref.kind].transitions[row.status]:
+            raise IllegalTransition(f"{change.ref.kind} {change.ref.id}: {row.status} -> {status}")
+        row.version += 1
+        row.status = status or row.status
+    for create in decision.creates:
+        rows[create.row.ref] = _Locked(create.row.version, 0, None, create.row.status)
+    unfinished.update((a.ref.kind, a.ref.id, a.verb) for a in decision.acts)
+
+
+async def _write(connection: AsyncConnection, result: Committed, now: float) -> None:
+    decisions = result.accepted
+    await _insert_rows(connection, decisions, now)
+    await _update_rows(connection, decisions)
+    await _write_acts(connection, decisions, now)
+    await record_events(connection, [e for d in decisions for e in d.events], now)
+    consumed = [i for d in decisions for i in d.consumes]
+    if consumed:
+        await connection.execute(delete(inbox).where(inbox.c.id.in_(consumed)))
+    wakes = {ref for d in decisions for ref in d.wakes}
+    await wake(connection, wakes, now)
+    result.probes = [p for d in decisions for p in d.probes]
+    result.acts = sum(len(d.acts) for d in decisions)
+    result.touched = wakes | {c.ref for d in decisions for c in d.changes} | {
+        c.row.ref for d in decisions for c in d.creates
+    }
+
+
+async def _insert_rows(connection: AsyncConnection, decisions: Sequence[Decision], now: float) -> None:
+    by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for decision in decisions:
+        for create in decision.creates:
+            by_kind[create.row.kind].append({**encode(create.row), "due_at": now})
+    for kind in ROW_TYPES:
+        if by_kind[kind]:
+            await connection.execute(insert(TABLES[kind]), by_kind[kind])
+
+
+async def _update_rows(connection: AsyncConnection, decisions: Sequence[Decision]) -> None:
+    merged: dict[Ref, dict[str, Any]] = defaultdict(dict)
+    steps: dict[Ref, int] = defaultdict(int)
+    for decision in decisions:
+        for change in decision.changes:
+            cls = ROW_TYPES[change.ref.kind]
+            merged[change.ref].update({k: encode_field(cls, k, v) for k, v in change.fields.items()})
+            steps[change.ref] += 1
+    groups: dict[tuple[str, tuple[str, ...]], list[dict[str, Any]]] = defaultdict(list)
+    for ref, values in merged.items():
+        names = tuple(sorted(values))
+        row = {f"v_{k}": v for k, v in values.items()}
+        groups[ref.kind, names].append({"row_id": ref.id, "steps": steps[ref], **row})
+    for (kind, names), rows in groups.items():
+        t = TABLES[kind]
+        # The rows are locked and their versions were checked above: nothing can come between.
+        statement = (
+            update(t)
+            .where(t.c.id == bindparam("row_id"))
+            .values({**{k: bindparam(f"v_{k}") for k in names}, "version": t.c.version + bindparam("steps")})
+        )
+        await connection.execute(statement, sorted(rows, key=lambda r: r["row_id"]))
+
+
+async def _write_acts(connection: AsyncConnection, decisions: Sequence[Decision], now: float) -> None:
+    settles = [(s.ref.kind, s.ref.id, s.verb) for d in decisions for s in d.settles]
+    if settles:
+        # A worker that holds the act just now runs it to its end; it is idempotent, and the decision waits.
+        await connection.execute(
+            delete(act).where(
+                tuple_(act.c.kind, act.c.resource_id, act.c.verb).in_(settles),
+                or_(act.c.claim_until.is_(None), act.c.claim_until <= now),
+            )
+        )
+    rows = [
+        {
+            "token": a.token,
+            "kind": a.ref.kind,
+            "resource_id": a.ref.id,
+            "verb": a.verb,
+            "payload": json.dumps(dict(a.payload)),
+            "created_at": now,
+            "due_at": now,
+        }
+        for d in decisions
+        for a in d.acts
+    ]
+    if rows:
+        await connection.execute(insert(act), rows)
+
+
+async def record_events(connection: AsyncConnection, events: Iterable[Event], now: float) -> None:
+    """Store events with their targets."""
+    rows, targets = [], []
+    for one in events:
+        id_ = new_id()
+        rows.append({"id": id_, **one._asdict(), "recorded_at": now})
+        rows[-1].pop("targets")
+        targets += [
+            {"event_id": id_, "position": n, "type": t.type, "target_id": t.id, "name": t.name}
+            for n, t in enumerate(one.targets)
+        ]
+    if rows:
+        await connection.execute(insert(event), rows)
+    if targets:
+        await connection.execute(insert(event_target), targets)
+
+
+async def wake(connection: AsyncConnection, refs: Iterable[Ref], now: float) -> None:
+    """Make rows due. A row that is being decided just now is due again right after: no wake is lost."""
+    by_kind: dict[str, list[str]] = defaultdict(list)
+    for ref in refs:
+        by_kind[ref.kind].append(ref.id)
+    for kind in ROW_TYPES:
+        if by_kind[kind]:
+            t = TABLES[kind]
+            await connection.execute(
+                update(t)
+                .where(t.c.id.in_(sorted(by_kind[kind])), t.c.due_at.is_not(None))
+                .values(wake_seq=t.c.wake_seq + 1, due_at=case((t.c.due_at < now, t.c.due_at), else_=now))
+            )
+
+
+async def _release(
+    connection: AsyncConnection, released: Sequence[tuple[Claim, float | None]], rows: dict[Ref, _Locked], now: float
+) -> None:
+    by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for claim, wake_at in released:
+        if _holds(claim, rows):
+            by_kind[claim.ref.kind].append(
+                {"row_id": claim.ref.id, "seen": claim.wake_seq, "wake": wake_at, "at": now, "held": claim.fence}
+            )
+    for kind, values in by_kind.items():
+        t = TABLES[kind]
+        terminal = t.c.status.in_(sorted(ROW_TYPES[kind].terminal_statuses()))
+        due = case((terminal, None), (t.c.wake_seq == bindparam("seen"), bindparam("wake")), else_=bindparam("at"))
+        await connection.execute(
+            update(t)
+            .where(and_(t.c.id == bindparam("row_id"), t.c.fence == bindparam("held")))
+            .values(due_at=due, claimed_by=None, claim_until=None),
+            values,
+        )

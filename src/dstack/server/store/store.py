@@ -1,0 +1,73 @@
+"""`Store`: what the engine and the services need of the database, one method a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dstack.control.kernel import Turn
+from dstack.control.snapshots import Snapshot
+from dstack.model.row import Ref
+from dstack.server.store import acts, claims
+from dstack.server.store.acts import ClaimedAct, Seen
+from dstack.server.store.claims import Claim
+from dstack.server.store.commit import Committed, commit
+from dstack.server.store.database import Database
+from dstack.server.store.load import Loader, OffersOf
+from dstack.server.store.tables import TABLES, act
+
+
+class Store:
+    """Times are given by the caller; nothing here reads a clock."""
+
+    def __init__(self, database: Database, offers_of: OffersOf):
+        self.database = database
+        self._offers_of = offers_of
+
+    async def claim_due(self, now: float, owner: str, limit: int, lease_s: float) -> list[Claim]:
+        async with self.database.write() as connection:
+            return await claims.claim_due(connection, now, owner, limit, lease_s)
+
+    async def load(self, refs: Sequence[Ref]) -> dict[Ref, Snapshot]:
+        async with self.database.read() as connection:
+            return await Loader(connection, self._offers_of).load(refs)
+
+    async def commit(self, batch: Sequence[tuple[Claim, Turn]], now: float) -> Committed:
+        async with self.database.write() as connection:
+            return await commit(connection, batch, now)
+
+    async def release(self, held: list[Claim], due_at: float) -> None:
+        async with self.database.write() as connection:
+            await claims.release(connection, held, due_at)
+
+    async def next_due(self) -> float | None:
+        async with self.database.read() as connection:
+            return await claims.next_due(connection, TABLES.values())
+
+    async def next_act_due(self) -> float | None:
+        async with self.database.read() as connection:
+            return await claims.next_due(connection, [act])
+
+    async def claim_acts(self, now: float, owner: str, limit: int, lease_s: float) -> list[ClaimedAct]:
+        async with self.database.write() as connection:
+            return await acts.claim_acts(connection, now, owner, limit, lease_s)
+
+    async def extend_acts(self, running: Sequence[ClaimedAct], until: float) -> None:
+        async with self.database.write() as connection:
+            await acts.extend_acts(connection, running, until)
+
+    async def finish_act(self, one: ClaimedAct, seen: Sequence[Seen], now: float) -> bool:
+        async with self.database.write() as connection:
+            return await acts.finish_act(connection, one, seen, now)
+
+    async def retry_act(self, one: ClaimedAct, seen: Sequence[Seen], due_at: float, error: str, now: float) -> bool:
+        async with self.database.write() as connection:
+            return await acts.retry_act(connection, one, seen, due_at, error, now)
+
+    async def observe(self, seen: Iterable[Seen], now: float) -> None:
+        async with self.database.write() as connection:
+            await acts.observe(connection, seen, now)
+
+    async def disown(self, owner: str) -> None:
+        """Give back everything that an earlier life of `owner` had claimed."""
+        async with self.database.write() as connection:
+            await claims.disown(connection, owner)

@@ -1,0 +1,232 @@
+"""All tables. Resource tables follow their row type; the columns of the engine are added here, and only here."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from dstack.model.fleet import Fleet
+from dstack.model.instance import Instance
+from dstack.model.job import Job
+from dstack.model.queue import Queue
+from dstack.model.row import Row
+from dstack.model.run import Run
+from dstack.server.store.codec import columns
+
+metadata = MetaData()
+# In lock order: a commit locks rows by (table, id), tables in this order.
+ROW_TYPES: dict[str, type[Row]] = {c.kind: c for c in (Fleet, Instance, Job, Queue, Run)}
+
+
+def _resource(cls: type[Row], *extra: Index | UniqueConstraint) -> Table:
+    terminal = ", ".join(f"'{s}'" for s in sorted(cls.terminal_statuses()))
+    return Table(
+        cls.kind,
+        metadata,
+        *columns(cls),
+        Column("due_at", Float, nullable=True),
+        Column("wake_seq", BigInteger, nullable=False, server_default="0"),
+        Column("claimed_by", String, nullable=True),
+        Column("claim_until", Float, nullable=True),
+        Column("fence", BigInteger, nullable=False, server_default="0"),
+        # A row that is not finished can never be forgotten.
+        CheckConstraint(f"due_at IS NOT NULL OR status IN ({terminal})", name=f"{cls.kind}_is_due_or_terminal"),
+        Index(f"{cls.kind}_due", "due_at"),
+        *extra,
+    )
+
+
+def _unique_where(name: str, condition: str, *names: str) -> Index:
+    return Index(name, *names, unique=True, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
+TABLES: dict[str, Table] = {
+    "run": _resource(
+        Run,
+        _unique_where("run_name", "NOT deleted", "project_id", "name"),
+        Index("run_listing", "project_id", "submitted_at", "id"),
+    ),
+    "job": _resource(
+        Job,
+        UniqueConstraint("run_id", "replica_num", "job_num", "submission_num", name="job_submission"),
+        Index("job_instance", "instance_id"),
+        Index("job_queue", "project_id", "status"),
+    ),
+    "instance": _resource(
+        Instance,
+        UniqueConstraint("fleet_id", "num", name="instance_num"),
+        Index("instance_pool", "project_id", "status"),
+    ),
+    "fleet": _resource(
+        Fleet,
+        _unique_where("fleet_name", "status <> 'terminated'", "project_id", "name"),
+    ),
+    "queue": _resource(Queue),
+}
+
+# Unfinished acts; the row of a finished one is deleted, its token stays in the outside world.
+act = Table(
+    "act",
+    metadata,
+    Column("token", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("resource_id", String, nullable=False),
+    Column("verb", String, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text, nullable=False, server_default=""),
+    Column("created_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("claimed_by", String, nullable=True),
+    Column("claim_until", Float, nullable=True),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    UniqueConstraint("kind", "resource_id", "verb", name="act_unfinished"),
+    Index("act_due", "due_at"),
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("kind", String, nullable=False),
+    Column("resource_id", String, nullable=False),
+    Column("observation", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Index("inbox_resource", "kind", "resource_id"),
+    sqlite_autoincrement=True,
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("project_id", String, nullable=True),
+    Column("message", Text, nullable=False),
+    Column("actor_id", String, nullable=True),
+    Column("recorded_at", Float, nullable=False),
+    Index("event_listing", "project_id", "recorded_at"),
+    sqlite_autoincrement=True,
+)
+
+event_target = Table(
+    "event_target",
+    metadata,
+    Column("event_id", String, ForeignKey("event.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("type", String, nullable=False),
+    Column("target_id", String, nullable=False),
+    Column("name", String, nullable=False),
+    Index("event_target_lookup", "target_id"),
+)
+
+user = Table(
+    "user",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("username", String, nullable=False, unique=True),
+    Column("global_role", String, nullable=False),
+    Column("token_hash", String, nullable=False, unique=True),
+    Column("email", String, nullable=True),
+    Column("active", Boolean, nullable=False),
+    Column("ssh_public_key", Text, nullable=True),
+    Column("ssh_private_key", LargeBinary, nullable=True),  # encrypted
+    Column("created_at", Float, nullable=False),
+)
+
+project = Table(
+    "project",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("owner_id", String, ForeignKey("user.id"), nullable=False),
+    Column("is_public", Boolean, nullable=False, server_default=text("false")),
+    Column("created_at", Float, nullable=False),
+)
+
+member = Table(
+    "member",
+    metadata,
+    Column("project_id", String, ForeignKey("project.id", ondelete="CASCADE"), primary_key=True),
+    Column("user_id", String, ForeignKey("user.id", ondelete="CASCADE"), primary_key=True),
+    Column("role", String, nullable=False),
+)
+
+secret = Table(
+    "secret",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("project_id", String, ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String, nullable=False),
+    Column("value", LargeBinary, nullable=False),  # encrypted
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("project_id", "name", name="secret_name"),
+)
+
+archive = Table(
+    "archive",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("hash", String, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("user_id", "hash", name="archive_hash"),
+)
+
+repo = Table(
+    "repo",
+    metadata,
+    Column("project_id", String, ForeignKey("project.id", ondelete="CASCADE"), primary_key=True),
+    Column("repo_id", String, primary_key=True),
+    Column("info", Text, nullable=False),
+)
+
+# How much of a job's log is stored and acknowledged; no versioned row, it is written all the time.
+log_offset = Table(
+    "log_offset",
+    metadata,
+    Column("job_id", String, primary_key=True),
+    Column("size", BigInteger, nullable=False),  # bytes of the stored log
+    Column("index_size", BigInteger, nullable=False),  # bytes of its time index
+    Column("final", Boolean, nullable=False),
+)
+
+# Progress and metrics of running jobs; overwritten in place, no version.
+job_gauge = Table(
+    "job_gauge",
+    metadata,
+    Column("job_id", String, primary_key=True),
+    Column("pull", Text, nullable=True),  # JSON of agentapi.wire.PullProgress
+    Column("updated_at", Float, nullable=False),
+)
+
+job_metric = Table(
+    "job_metric",
+    metadata,
+    Column("job_id", String, primary_key=True),
+    Column("at", Float, primary_key=True),
+    Column("sample", Text, nullable=False),  # JSON of agentapi.wire.TaskMetrics
+)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
