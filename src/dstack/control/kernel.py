@@ -18,6 +18,7 @@ from dstack.model.observation import Observation
 from dstack.model.row import Ref, Row
 
 R = TypeVar("R", bound=Row)
+R2 = TypeVar("R2", bound=Row)
 
 
 class IllegalTransition(Exception):
@@ -176,6 +177,10 @@ class Draft(Generic[R]):
             self.row = changed
         return changed
 
+    def current(self, row: R2) -> R2:
+        """The newest value of a row in this draft; the row itself while nothing of it was changed."""
+        return self._current.get(row.ref, row)  # type: ignore[return-value]
+
     def create(self, row: Row) -> None:
         self._creates.append(Create(row))
 
@@ -197,6 +202,10 @@ class Draft(Generic[R]):
 
     def unfinished(self, verb: str) -> bool:
         return verb in self._pending
+
+    def pending(self, verb: str) -> Pending | None:
+        """The unfinished act of this verb, if there is one."""
+        return self._pending.get(verb)
 
     def probe(self, verb: str, **payload: Any) -> None:
         self._probes.append(Probe(self.row.ref, verb, payload))
@@ -224,9 +233,7 @@ class Draft(Generic[R]):
             ref=self.row.ref,
             version=self._original[self.row.ref].version,
             creates=tuple(self._creates),
-            changes=tuple(
-                Change(ref, self._original[ref].version, fields) for ref, fields in self._fields.items()
-            ),
+            changes=tuple(Change(ref, self._original[ref].version, fields) for ref, fields in self._fields.items()),
             guards=tuple(g for ref, g in self._guards.items() if ref not in self._fields),
             acts=tuple(self._acts),
             settles=tuple(self._settles),

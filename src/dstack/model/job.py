@@ -137,8 +137,8 @@ class JobPlace(BaseModel):
 class DropReason(BaseModel):
     """Why matching dropped a group of offers or instances, as data.
 
-    `stage` is the filter (`fleet`, `backend`, `region`, `spot`, `gpu`, `memory`, `disk`, `price`, `busy`, ...), `count` how
-    many it dropped, `nearest` the closest miss in words, `hint` the smallest change that would help.
+    `stage` is the filter (`fleet`, `backend`, `region`, `spot`, `gpu`, `memory`, `disk`, `price`, `busy`, ...), `count`
+    how many it dropped, `nearest` the closest miss in words, `hint` the smallest change that would help.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

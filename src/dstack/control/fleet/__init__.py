@@ -1,0 +1,1 @@
+"""Fleets: how many instances they keep, and which of the idle ones go."""

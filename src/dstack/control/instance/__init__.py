@@ -1,0 +1,1 @@
+"""Instances: ordered, linked, used, and terminated until it is proven that they are gone."""

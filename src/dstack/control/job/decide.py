@@ -1,0 +1,184 @@
+"""What a job does next: wait for its place, start, be watched, end, and leave nothing behind."""
+
+from __future__ import annotations
+
+from dstack.agentapi import wire
+from dstack.control import wording
+from dstack.control.job import ending, verdicts
+from dstack.control.job.facts import Facts, absorb
+from dstack.control.kernel import Decision, Draft
+from dstack.control.policy.deadlines import JOB_PULL_S, JOB_START_S, RECHECK_S
+from dstack.control.policy.retry import MAX_OFFERS_TRIED
+from dstack.control.run.decide import queue_ref
+from dstack.control.snapshots import JobSnapshot
+from dstack.model.instance import Instance, InstanceStatus, InstanceTerminationReason
+from dstack.model.job import DropReason, Job, JobStatus, PlacementReport
+from dstack.model.job import JobTerminationReason as Reason
+
+_LIVE = (JobStatus.PROVISIONING, JobStatus.PULLING, JobStatus.RUNNING)
+
+
+def decide(s: JobSnapshot, now: float) -> Decision:
+    d = Draft(s.job, now, s.pending)
+    facts = absorb(d, s.inbox)
+    if s.job.terminal:
+        return d.finish()
+    if s.job.status is JobStatus.TERMINATING:
+        return d.finish(*_terminating(d, s.instance, facts))
+    if s.job.status in _LIVE:
+        _live(d, s.instance, facts)
+    elif d.row.stop_reason is not None:
+        ending.begin(d, d.row.stop_reason, d.row.stop_message)
+    if d.row.status is JobStatus.TERMINATING:
+        return d.finish(ending.pursue(d, s.instance), d.row.terminating_deadline)
+    return d.finish(now + RECHECK_S, *_deadlines(d.row))
+
+
+def _deadlines(job: Job) -> tuple[float | None, ...]:
+    if job.status in (JobStatus.PROVISIONING, JobStatus.PULLING):
+        return (job.provisioning_deadline,)
+    return (job.max_duration_deadline,) if job.status is JobStatus.RUNNING else ()
+
+
+def _terminating(d: Draft[Job], instance: Instance | None, facts: Facts) -> tuple[float | None, ...]:
+    job = d.row
+    if ending.done(d, instance, facts.removed):
+        ending.finish(d, instance)
+    elif job.terminating_deadline is not None and job.terminating_deadline <= d.now:
+        ending.give_up(d, instance)
+    else:
+        return (ending.pursue(d, instance), d.row.terminating_deadline)
+    return ()
+
+
+def _live(d: Draft[Job], instance: Instance | None, facts: Facts) -> None:
+    """What is known ends the job first, then what is asked, then what is late; else it goes on."""
+    job = d.row
+    if facts.report is not None and facts.report.state in wire.ENDED:
+        verdict = verdicts.of_report(job, facts.report)
+        ending.begin(d, verdict.reason, verdict.message, exit_status=verdict.exit_status)
+    elif facts.refused is not None:
+        ending.begin(d, Reason.CREATING_CONTAINER_ERROR, facts.refused)
+    elif facts.lost:
+        ending.begin(d, Reason.EXECUTOR_ERROR, "The host does not know the job any more", task_started=False)
+    elif job.stop_reason is not None:
+        ending.begin(d, job.stop_reason, job.stop_message)
+    elif _instance_ends(instance):
+        _after_instance(d, instance)
+    elif not _late(d, instance):
+        _advance(d, instance, facts)
+
+
+def _late(d: Draft[Job], instance: Instance | None) -> bool:
+    """End the job if a deadline of its state has passed."""
+    job = d.row
+    if job.status is JobStatus.RUNNING:
+        if job.max_duration_deadline is None or job.max_duration_deadline > d.now:
+            return False
+        limit = wording.duration(job.spec.max_duration_s or 0)
+        ending.begin(d, Reason.MAX_DURATION_EXCEEDED, f"The run reached its max_duration of {limit}")
+        return True
+    if job.provisioning_deadline is None or job.provisioning_deadline > d.now:
+        return False
+    if instance is None or not instance.linked:
+        limit = wording.duration(JOB_START_S)
+        ending.begin(d, Reason.WAITING_INSTANCE_LIMIT_EXCEEDED, f"The instance was not ready within {limit}")
+    elif job.status is JobStatus.PULLING:
+        limit = wording.duration(JOB_PULL_S)
+        ending.begin(d, Reason.WAITING_RUNNER_LIMIT_EXCEEDED, f"The image was not pulled within {limit}")
+    else:
+        limit = wording.duration(JOB_START_S)
+        ending.begin(d, Reason.WAITING_RUNNER_LIMIT_EXCEEDED, f"The agent did not start the job within {limit}")
+    return True
+
+
+def _advance(d: Draft[Job], instance: Instance | None, facts: Facts) -> None:
+    job = d.row
+    state = facts.report.state if facts.report else ""
+    if state in (wire.RUNNING, wire.STOPPING) and job.status is not JobStatus.RUNNING:
+        _take_status(d, JobStatus.RUNNING)
+        since = job.running_since if job.running_since is not None else d.now
+        limit = job.spec.max_duration_s
+        d.set(running_since=since, max_duration_deadline=None if limit is None else since + limit)
+    elif state in (wire.PULLING, wire.CREATING) and job.status is JobStatus.PROVISIONING:
+        _take_status(d, JobStatus.PULLING)
+        d.set(provisioning_deadline=d.now + JOB_PULL_S)
+    elif job.status is JobStatus.PROVISIONING and not job.task_started and _ready(instance):
+        _start(d, instance)
+
+
+def _start(d: Draft[Job], instance: Instance | None) -> None:
+    if d.unfinished("start_task"):
+        return
+    d.act("start_task")
+    d.set(provisioning_deadline=d.now + JOB_START_S)
+    job = d.row
+    if job.place is not None and instance is not None and instance.data is not None:
+        d.set(place=job.place.model_copy(update={"hostname": instance.data.hostname}))
+
+
+def _take_status(d: Draft[Job], status: JobStatus) -> None:
+    d.event(wording.status_changed(d.row, status), wording.target(d.row))
+    d.set(status=status, last_processed_at=d.now)
+    d.wake(ending.run_ref(d.row))
+
+
+def _ready(instance: Instance | None) -> bool:
+    return instance is not None and instance.linked and instance.status in (InstanceStatus.IDLE, InstanceStatus.BUSY)
+
+
+def _instance_ends(instance: Instance | None) -> bool:
+    return instance is None or instance.status in (InstanceStatus.TERMINATING, InstanceStatus.TERMINATED)
+
+
+def _after_instance(d: Draft[Job], instance: Instance | None) -> None:
+    """The machine ends under the job. One that was never there is replaced by the next offer."""
+    job = d.row
+    if instance is None:
+        ending.begin(d, Reason.INSTANCE_UNREACHABLE, "The instance of the job does not exist any more")
+        return
+    reason, message = instance.termination_reason, instance.termination_message
+    if instance.host is None and not job.task_started and reason in _NO_MACHINE:
+        _next_offer(d, instance)
+    elif instance.host is None and reason is InstanceTerminationReason.PROVISIONING_TIMEOUT:
+        ending.begin(d, Reason.WAITING_INSTANCE_LIMIT_EXCEEDED, message)
+    elif instance.preempted or (instance.offer.spot and reason is not InstanceTerminationReason.TERMINATED_BY_USER):
+        ending.begin(d, Reason.INTERRUPTED_BY_NO_CAPACITY, message or "The instance was taken back by its provider")
+    else:
+        words = _ENDINGS.get(reason, f"Instance {instance.name} was terminated") if reason else "Instance ended"
+        ending.begin(d, Reason.INSTANCE_UNREACHABLE, message or words)
+
+
+def _next_offer(d: Draft[Job], instance: Instance) -> None:
+    """The provider had none: back to the queue, which will pass this offer over."""
+    job = d.row
+    key = instance.offer.key
+    tried = (*job.tried_offers, key)
+    why = instance.termination_message or "no capacity"
+    if len(tried) >= MAX_OFFERS_TRIED:
+        message = f"Tried {len(tried)} offers without success. The last, {key}: {why}"
+        ending.begin(d, Reason.FAILED_TO_START_DUE_TO_NO_CAPACITY, message, tried_offers=tried)
+        return
+    drop = DropReason(stage="create", reason=f"{key}: {why}", nearest=key)
+    earlier = job.placement.drops if job.placement else ()
+    d.event(wording.status_changed(job, JobStatus.SUBMITTED) + f" ({key}: {why})", wording.target(job))
+    ending.release(d, instance)
+    gang = job.spec.jobs_per_replica > 1
+    d.set(
+        status=JobStatus.SUBMITTED,
+        tried_offers=tried,
+        instance_id=None,
+        place=job.place if gang else None,  # the others of its gang are there: the queue looks beside them
+        provisioning_deadline=None,
+        placement=PlacementReport(at=d.now, drops=(*(x for x in earlier if x.stage == "create"), drop)),
+        last_processed_at=d.now,
+    )
+    d.wake(ending.run_ref(job), queue_ref(job.project_id))
+
+
+_NO_MACHINE = (InstanceTerminationReason.NO_OFFERS, InstanceTerminationReason.ERROR)
+_ENDINGS = {
+    InstanceTerminationReason.TERMINATED_BY_USER: "The instance was terminated by a user",
+    InstanceTerminationReason.UNREACHABLE: "The instance did not answer for too long",
+    InstanceTerminationReason.ERROR: "The instance failed",
+}

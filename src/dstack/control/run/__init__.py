@@ -1,0 +1,1 @@
+"""Runs: how they follow from their jobs, how they are retried and stopped."""

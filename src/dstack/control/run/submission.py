@@ -1,0 +1,192 @@
+"""From what a person wrote to the jobs that are to run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from dstack.control.policy import idle
+from dstack.control.scheduling.needs import spot_of
+from dstack.ids import derived_id
+from dstack.model.configurations.parts import EnvSentinel, PortMapping
+from dstack.model.configurations.task import TaskConfiguration
+from dstack.model.job import Job, JobArchive, JobSpec, Retry
+from dstack.model.profile import (
+    DEFAULT_STOP_S,
+    CreationPolicy,
+    FleetInstanceSelector,
+    InstanceHostnameSelector,
+    InstanceSelector,
+    Profile,
+    RetryEvent,
+    merge,
+)
+from dstack.model.requirements import Requirements
+from dstack.model.resources import ResourcesSpec
+from dstack.model.run import Run, RunSpec
+
+
+def requirements(
+    configuration: TaskConfiguration,
+    profile: Profile | None,
+    *,
+    resources: ResourcesSpec | None = None,
+    multinode: bool | None = None,
+) -> Requirements:
+    """What one job of the configuration asks of a machine. A parameter of the configuration beats the profile's."""
+    p = merge(configuration, profile)
+    return Requirements(
+        resources=resources or configuration.resources,
+        max_price=p.max_price,
+        spot=spot_of(p.spot_policy),
+        reservation=p.reservation,
+        multinode=node_count(configuration) > 1 if multinode is None else multinode,
+        backends=p.backends,
+        regions=p.regions,
+        zones=p.availability_zones,
+        instance_types=p.instance_types,
+        fleets=None if p.fleets is None else tuple(f.name for f in p.fleets),
+        instances=None if p.instances is None else tuple(_selected(s) for s in p.instances),
+        reuse_only=p.creation_policy is CreationPolicy.REUSE,
+        needs_containers=_needs_containers(configuration),
+        privileged=configuration.privileged or bool(configuration.docker),
+    )
+
+
+def node_count(configuration: TaskConfiguration) -> int:
+    if configuration.groups:
+        return sum(g.nodes for g in configuration.groups)
+    return configuration.nodes or 1
+
+
+def job_spec(spec: RunSpec, run_name: str, *, job_num: int = 0, replica_num: int = 0) -> JobSpec:
+    """The job of one node, complete but for what only the host or the secrets can say."""
+    c = spec.configuration
+    p = merge(c, spec.profile)
+    resources, commands, ports = _of_node(c, job_num)
+    shell = _shell(c)
+    entrypoint = _entrypoint(c)
+    auth = c.registry_auth
+    nodes = node_count(c)
+    return JobSpec(
+        name=f"{run_name}-{job_num}-{replica_num}",
+        job_num=job_num,
+        replica_num=replica_num,
+        jobs_per_replica=nodes,
+        requirements=requirements(c, spec.profile, resources=resources, multinode=nodes > 1),
+        image=c.image,
+        user=c.user,
+        privileged=c.privileged or bool(c.docker),
+        shell=shell,
+        script=None if entrypoint is not None else script((*c.setup, *commands)),
+        entrypoint=entrypoint,
+        commands=commands,
+        working_dir=c.working_dir or spec.working_dir,
+        home_dir=c.chosen_home_dir,
+        python=c.python,
+        registry_username=auth.username if auth else None,
+        registry_password=auth.password if auth else None,
+        env=_env(c.env),
+        archives=tuple(JobArchive(hash=a.hash, path=a.path) for a in spec.file_archives),
+        ports=tuple({"container_port": m.container_port, "local_port": m.local_port} for m in ports),
+        shm_gb=resources.shm_size,
+        cpu_limit=resources.cpu.count.max,
+        memory_limit_gb=resources.memory.max,
+        max_duration_s=_seconds(p.max_duration),
+        stop_duration_s=_stop_seconds(p.stop_duration),
+        idle_duration_s=idle.of_run(p.idle_duration),
+        retry=_retry(p),
+    )
+
+
+def new_jobs(run: Run, attempt: int, now: float) -> tuple[Job, ...]:
+    """The submissions of all jobs of a run for one attempt. The same attempt names the same rows."""
+    return tuple(_job(run, job_num, attempt, now) for job_num in range(node_count(run.spec.configuration)))
+
+
+def script(commands: tuple[str, ...]) -> str | None:
+    """All commands in one shell: the first that fails ends it; one that ends in `&` goes on beside the others."""
+    if not commands:
+        return None
+    return " && ".join(
+        f"{{ {c} }}" if c.rstrip().endswith("&") and not c.rstrip().endswith("&&") else c for c in commands
+    )
+
+
+def _job(run: Run, job_num: int, attempt: int, now: float) -> Job:
+    return Job(
+        id=derived_id(run.id, "job", f"0/{job_num}", attempt),
+        project_id=run.project_id,
+        created_at=now,
+        run_id=run.id,
+        run_name=run.name,
+        user_id=run.user_id,
+        replica_num=0,
+        job_num=job_num,
+        submission_num=attempt,
+        spec=job_spec(run.spec, run.name, job_num=job_num),
+        priority=run.priority,
+        submitted_at=now,
+        last_processed_at=now,
+    )
+
+
+def _of_node(c: TaskConfiguration, job_num: int) -> tuple[ResourcesSpec, tuple[str, ...], tuple[PortMapping, ...]]:
+    rank = job_num
+    for group in c.groups or ():
+        if rank < group.nodes:
+            return group.resources, group.commands, group.ports
+        rank -= group.nodes
+    return c.resources, c.commands, c.ports
+
+
+def _shell(c: TaskConfiguration) -> str:
+    if c.shell is None:
+        return "/bin/sh" if c.image else "/bin/bash"
+    return {"sh": "/bin/sh", "bash": "/bin/bash"}.get(c.shell, c.shell)
+
+
+def _entrypoint(c: TaskConfiguration) -> tuple[str, ...] | None:
+    """As the engine understands it: split like a shell would; the commands become its arguments."""
+    return None if c.entrypoint is None else tuple(shlex.split(c.entrypoint))
+
+
+def _needs_containers(c: TaskConfiguration) -> tuple[str, ...]:
+    written = {
+        "image": c.image,
+        "docker": c.docker,
+        "privileged": c.privileged,
+        "user": c.user,
+        "entrypoint": c.entrypoint,
+        "volumes": c.volumes,
+    }
+    return tuple(name for name, value in written.items() if value)
+
+
+def _env(env: Mapping[str, str | EnvSentinel]) -> dict[str, str]:
+    """A value that the client left open stays unset: the routes refuse such a run before it gets here."""
+    return {name: value for name, value in env.items() if isinstance(value, str)}
+
+
+def _selected(selector: InstanceSelector) -> str:
+    if isinstance(selector, FleetInstanceSelector):
+        return f"{selector.fleet.name}-{selector.instance}"
+    return selector.hostname if isinstance(selector, InstanceHostnameSelector) else selector.name
+
+
+def _seconds(written: int | str | None) -> float | None:
+    return None if written is None or written == "off" else float(written)
+
+
+def _stop_seconds(written: int | str | None) -> float:
+    """`off` gives a job all the time that it wants: a year."""
+    if written is None:
+        return float(DEFAULT_STOP_S)
+    return 365 * 86400.0 if written == "off" else float(written)
+
+
+def _retry(p: Profile) -> Retry | None:
+    rule = p.retry_rule
+    if rule is None:
+        return None
+    return Retry(on_events=rule.on_events or tuple(RetryEvent), duration_s=float(rule.duration or 0))

@@ -1,0 +1,283 @@
+"""One matching for all: what in a pool can serve some requirements, cheapest first, and why the rest cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dstack.control.scheduling.match import Machine, first_miss, fit_blocks
+from dstack.control.scheduling.needs import Needs, of_fleet, of_requirements
+from dstack.control.scheduling.pool import Pool, Shelf
+from dstack.control.scheduling.reasons import Funnel, Miss
+from dstack.model.configurations.fleet import FleetConfiguration
+from dstack.model.fleet import Fleet, FleetSpec
+from dstack.model.instance import Instance
+from dstack.model.job import PlacementReport
+from dstack.model.offer import Availability, Offer
+from dstack.model.requirements import Requirements
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An existing instance or an offer that can serve. `price` is of the whole machine, $ per hour."""
+
+    offer: Offer
+    availability: Availability
+    fleet: Fleet | None = None
+    instance: Instance | None = None
+    blocks: int = 1
+    total_blocks: int = 1
+
+    @property
+    def price(self) -> float:
+        return self.offer.price
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """`candidates` in the order in which placement would take them; `busy` fit but are taken just now."""
+
+    candidates: tuple[Candidate, ...]
+    busy: tuple[Candidate, ...]
+    report: PlacementReport
+    best_reason: str | None  # the likeliest thing to change, in words
+    hint: str | None
+
+
+@dataclass(eq=False, slots=True)
+class ShelfFit:
+    shelf: Shelf
+    blocks: int
+
+    def order(self) -> tuple:
+        offer = self.shelf.offer
+        return (self.shelf.rung, offer.price, self.shelf.fleet.name, offer.key, self.shelf.total_blocks)
+
+
+@dataclass(eq=False, slots=True)
+class OfferFit:
+    offer: Offer
+    fleet: Fleet
+    blocks: int
+    total_blocks: int
+
+
+@dataclass(eq=False, slots=True)
+class Fits:
+    """All that serves one set of requirements in one pool; computed once, extended as shelves appear."""
+
+    requirements: Requirements
+    names: frozenset[str] | None
+    shelves: list[ShelfFit] = field(default_factory=list)
+    offers: list[list[OfferFit]] = field(default_factory=list)  # per offer, its fleets in order
+    shelf_misses: list[tuple[Miss, Shelf]] = field(default_factory=list)
+    offer_misses: list[Miss] = field(default_factory=list)
+    seen_shelves: int = 0
+
+
+def candidates(
+    requirements: Requirements,
+    fleets: Iterable[Fleet] | None,
+    instances: Iterable[Instance],
+    offers: Iterable[Offer],
+    *,
+    at: float = 0.0,
+) -> Matching:
+    """What can serve; `fleets` None asks about offers alone, as if one fleet allowed everything."""
+    pool = Pool([_anything()] if fleets is None else fleets, instances, offers)
+    fits = fits_of(pool, requirements)
+    free: list[Candidate] = []
+    busy: list[Candidate] = []
+    for fit in fits.shelves:
+        for slots in fit.shelf.by_free.values():
+            for slot in slots:
+                if isinstance(slot.machine, Instance) and (fits.names is None or fits.names.intersection(slot.names)):
+                    (free if slot.free >= fit.blocks else busy).append(_of_instance(fit, slot.machine))
+    free += [c for c in (_of_offer(pool, fit_list, fleets is None) for fit_list in fits.offers) if c is not None]
+    funnel = funnel_of(pool, fits, frozenset())
+    best = funnel.best()
+    return Matching(
+        tuple(free), tuple(busy), funnel.report(at), best and best.sentence(), best.hint if best is not None else None
+    )
+
+
+def fleet_candidates(configuration: FleetConfiguration, offers: Iterable[Offer], *, at: float = 0.0) -> Matching:
+    """The offers by which a fleet of this configuration would make instances, cheapest first."""
+    fleet = _fleet(configuration)
+    needs = of_fleet(fleet)
+    funnel = Funnel()
+    found: list[Candidate] = []
+    for offer in Pool([], (), offers).offers:
+        total = total_blocks(configuration, offer)
+        miss = total if isinstance(total, Miss) else first_miss(needs, Machine(offer, offer.resources))
+        if miss is not None:
+            funnel.drops(miss)
+        elif not isinstance(total, Miss):
+            funnel.fits()
+            found.append(Candidate(offer, offer.availability, None, None, total, total))
+    best = funnel.best()
+    return Matching(tuple(found), (), funnel.report(at), best and best.sentence(), best.hint if best else None)
+
+
+def fits_of(pool: Pool, requirements: Requirements) -> Fits:
+    """Match everything in the pool. An offer is tried in every fleet, and dropped by the one where it got furthest."""
+    names = frozenset(requirements.instances) if requirements.instances is not None else None
+    fits = Fits(requirements, names)
+    needs = of_requirements(requirements)
+    extend(pool, fits, needs)
+    for offer in pool.offers:
+        _match_offer(pool, fits, needs, offer)
+    fits.offers.sort(key=lambda found: found[0].offer.price)
+    return fits
+
+
+def extend(pool: Pool, fits: Fits, needs: Needs | None = None) -> None:
+    """Match the shelves that appeared since the last look."""
+    if fits.seen_shelves == len(pool.shelves):
+        return
+    needs = needs or of_requirements(fits.requirements)
+    for shelf in pool.shelves[fits.seen_shelves :]:
+        found = _match_shelf(fits.requirements, needs, shelf)
+        if isinstance(found, Miss):
+            fits.shelf_misses.append((found, shelf))
+        else:
+            fits.shelves.append(ShelfFit(shelf, found))
+    fits.seen_shelves = len(pool.shelves)
+    fits.shelves.sort(key=ShelfFit.order)
+
+
+def funnel_of(pool: Pool, fits: Fits, tried: frozenset[str]) -> Funnel:
+    """The funnel as it stands now: what fits but is taken, or has just been tried, counts as dropped."""
+    funnel = Funnel()
+    for miss, shelf in fits.shelf_misses:
+        funnel.drops(miss, shelf.size)
+    for fit in fits.shelves:
+        free = fit.shelf.with_room(fit.blocks)
+        funnel.fits(free)
+        busy = Miss("busy", "all that fit are busy", nearest=fit.shelf.offer.instance_type)
+        funnel.drops(busy, fit.shelf.size - free)
+    for miss in fits.offer_misses:
+        funnel.drops(miss)
+    for found in fits.offers:
+        miss = _taken(pool, found, tried)
+        funnel.fits() if miss is None else funnel.drops(miss)
+    return funnel
+
+
+def total_blocks(configuration: FleetConfiguration, offer: Offer) -> int | Miss:
+    """Into how many blocks the fleet cuts a machine of this offer."""
+    written = configuration.blocks
+    gpus, cpus = len(offer.resources.gpus), offer.resources.cpus
+    if written == 1 or (written == "auto" and offer.containers_only):
+        return 1
+    if offer.containers_only:
+        return Miss("blocks", f"backend {offer.backend} runs containers only, without `blocks`", hint="set `blocks: 1`")
+    if written == "auto":
+        return max(gpus or cpus, 1)
+    if (gpus or cpus) % written:
+        what = f"{gpus} GPUs" if gpus else f"{cpus} cores"
+        return Miss("blocks", f"{what} cannot be divided into {written} blocks", hint="set `blocks: auto`")
+    return written
+
+
+def _match_shelf(requirements: Requirements, needs: Needs, shelf: Shelf) -> int | Miss:
+    miss = _closed(requirements, shelf.fleet)
+    if miss is not None:
+        return miss
+    if not shelf.reachable:
+        return Miss("unreachable", "the machine does not answer", nearest=shelf.offer.instance_type)
+    return fit_blocks(needs, shelf.offer, shelf.total_blocks, created=True, whole=requirements.multinode)
+
+
+def _match_offer(pool: Pool, fits: Fits, needs: Needs, offer: Offer) -> None:
+    found: list[OfferFit] = []
+    closest: Miss | None = None
+    for fleet in pool.fleets:
+        result = _match_offer_in(pool, fits.requirements, needs, offer, fleet)
+        if isinstance(result, OfferFit):
+            found.append(result)
+        elif closest is None or result.closer_than(closest):
+            closest = result
+    if found:
+        fits.offers.append(found)
+    else:
+        fits.offer_misses.append(closest or Miss("fleet", "the project has no fleets"))
+
+
+def _match_offer_in(
+    pool: Pool, requirements: Requirements, needs: Needs, offer: Offer, fleet: Fleet
+) -> OfferFit | Miss:
+    miss = _closed(requirements, fleet) or _no_creation(requirements, fleet)
+    if miss is not None:
+        return miss
+    total = total_blocks(fleet.spec.configuration, offer)
+    if isinstance(total, Miss):
+        return total
+    blocks = fit_blocks(needs, offer, total, created=False, whole=requirements.multinode)
+    if isinstance(blocks, Miss):
+        return blocks
+    template_miss = first_miss(pool.templates[fleet.id], Machine(offer, offer.resources))
+    return template_miss or OfferFit(offer, fleet, blocks, total)
+
+
+def _closed(requirements: Requirements, fleet: Fleet) -> Miss | None:
+    """Why the run may not use the fleet at all."""
+    if requirements.fleets is not None and fleet.name not in requirements.fleets:
+        return Miss("fleet", f"`fleets` allow {', '.join(sorted(requirements.fleets))}", nearest=fleet.name)
+    configuration = fleet.spec.configuration
+    if requirements.multinode and configuration.placement != "cluster":
+        return Miss("fleet", f"fleet '{fleet.name}' is no cluster", hint="set `placement: cluster` in the fleet")
+    asked, has = requirements.reservation, configuration.reservation
+    if asked is not None and has is not None and asked != has:
+        return Miss("fleet", f"fleet '{fleet.name}' uses the reservation {has}", nearest=has)
+    return None
+
+
+def _no_creation(requirements: Requirements, fleet: Fleet) -> Miss | None:
+    if requirements.instances is not None:
+        return Miss("fleet", "`instances` allow existing instances only")
+    if requirements.reuse_only:
+        return Miss("fleet", "`creation_policy: reuse` allows existing instances only")
+    if fleet.spec.configuration.nodes is None:
+        return Miss("fleet", f"fleet '{fleet.name}' consists of given hosts")
+    return None
+
+
+def _taken(pool: Pool, found: list[OfferFit], tried: frozenset[str]) -> Miss | None:
+    """Why an offer that fits cannot be had now."""
+    if found[0].offer.key in tried:
+        return Miss("create", "tried just now, without success", nearest=found[0].offer.key)
+    if any(pool.room(fit.fleet) > 0 for fit in found):
+        return None
+    fleet = found[0].fleet
+    nodes = fleet.spec.configuration.nodes
+    most = nodes.max if nodes and nodes.max is not None else 0
+    return Miss(
+        "full",
+        f"fleet '{fleet.name}' has its maximum of {most} instance{'s' if most != 1 else ''}",
+        hint=f"set `nodes: {nodes.min if nodes else 0}..{most + 1}` in the fleet",
+    )
+
+
+def _of_instance(fit: ShelfFit, instance: Instance) -> Candidate:
+    free = instance.free_blocks >= fit.blocks
+    status = Availability.IDLE if free else Availability.BUSY
+    return Candidate(fit.shelf.offer, status, fit.shelf.fleet, instance, fit.blocks, fit.shelf.total_blocks)
+
+
+def _of_offer(pool: Pool, found: list[OfferFit], no_fleets: bool) -> Candidate | None:
+    fit = next((f for f in found if pool.room(f.fleet) > 0), None)
+    if fit is None:
+        return None
+    return Candidate(
+        fit.offer, fit.offer.availability, None if no_fleets else fit.fleet, None, fit.blocks, fit.total_blocks
+    )
+
+
+def _anything() -> Fleet:
+    return _fleet(FleetConfiguration.model_validate({"nodes": "0.."}))
+
+
+def _fleet(configuration: FleetConfiguration) -> Fleet:
+    spec = FleetSpec(configuration=configuration)
+    return Fleet(id="", project_id="", created_at=0.0, name=configuration.name or "", spec=spec)

@@ -1,0 +1,147 @@
+"""The pool: what a project's fleets have and may still make, on shelves of equal machines, with reservations."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from dstack.control.scheduling.needs import Needs, of_fleet
+from dstack.model.fleet import Fleet, FleetStatus
+from dstack.model.instance import Instance, InstanceStatus
+from dstack.model.offer import Offer
+
+
+@dataclass(eq=False, slots=True)
+class NewInstance:
+    """An instance that placement wants made. `ordinal` counts those of one pool and fleet."""
+
+    fleet: Fleet
+    offer: Offer
+    total_blocks: int
+    ordinal: int
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """One machine, existing or wanted, and its free blocks."""
+
+    machine: Instance | NewInstance
+    free: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        if isinstance(self.machine, NewInstance):
+            return ()
+        host = self.machine.host.hostname if self.machine.host else ""
+        data = self.machine.data.hostname if self.machine.data else None
+        return (self.machine.name, host, data or "")
+
+
+@dataclass(eq=False, slots=True)
+class Shelf:
+    """Machines that no requirement can tell apart. `rung`: 0 ready, 1 on its way."""
+
+    fleet: Fleet
+    offer: Offer
+    total_blocks: int
+    rung: int
+    reachable: bool
+    size: int = 0
+    by_free: dict[int, deque[Slot]] = field(default_factory=dict)
+
+    def put(self, slot: Slot, *, front: bool = False) -> None:
+        shelf = self.by_free.setdefault(slot.free, deque())
+        shelf.appendleft(slot) if front else shelf.append(slot)
+
+    def take(self, blocks: int, names: frozenset[str] | None = None) -> Slot | None:
+        """The fullest machine that still has room, oldest first. It leaves the shelf until it is put back."""
+        for free in sorted(k for k, slots in self.by_free.items() if k >= blocks and slots):
+            slots = self.by_free[free]
+            if names is None:
+                return slots.popleft()
+            for slot in slots:
+                if names.intersection(slot.names):
+                    slots.remove(slot)
+                    return slot
+        return None
+
+    def remove(self, slot: Slot) -> None:
+        self.by_free[slot.free].remove(slot)
+
+    def with_room(self, blocks: int) -> int:
+        return sum(len(slots) for free, slots in self.by_free.items() if free >= blocks)
+
+
+class Pool:
+    """Built from one snapshot; `place` reserves in it, so a pool serves one turn."""
+
+    def __init__(self, fleets: Iterable[Fleet], instances: Iterable[Instance], offers: Iterable[Offer]):
+        self.fleets = sorted((f for f in fleets if _open(f)), key=lambda f: (f.name, f.id))
+        self.offers: Sequence[Offer] = sorted(offers, key=_offer_order)
+        self.templates: dict[str, Needs] = {f.id: of_fleet(f) for f in self.fleets}
+        self.shelves: list[Shelf] = []
+        self.leaving: dict[str, list[str]] = {}  # names of the instances that are about to go, by fleet
+        self._index: dict[tuple, Shelf] = {}
+        self._live = {f.id: 0 for f in self.fleets}
+        self._wanted: dict[str, int] = {}
+        by_id = {f.id: f for f in self.fleets}
+        for instance in sorted(instances, key=lambda i: (i.fleet_name, i.num, i.id)):
+            fleet = by_id.get(instance.fleet_id)
+            if fleet is not None and not instance.terminal:
+                self._add(fleet, instance)
+
+    def room(self, fleet: Fleet) -> float:
+        """How many more instances the fleet may have."""
+        nodes = fleet.spec.configuration.nodes
+        if nodes is None:
+            return 0
+        return float("inf") if nodes.max is None else nodes.max - self._live[fleet.id]
+
+    def want(self, fleet: Fleet, offer: Offer, total_blocks: int, blocks: int) -> Slot:
+        """Reserve a new instance, and `blocks` of it."""
+        self._live[fleet.id] += 1
+        ordinal = self._wanted.get(fleet.id, 0)
+        self._wanted[fleet.id] = ordinal + 1
+        slot = Slot(NewInstance(fleet, offer, total_blocks, ordinal), total_blocks - blocks)
+        shelf = self._shelf(fleet, offer, total_blocks, rung=1, reachable=True)
+        shelf.size += 1
+        shelf.put(slot)
+        return slot
+
+    def unwant(self, slot: Slot) -> None:
+        """Undo the latest `want`."""
+        machine = slot.machine
+        assert isinstance(machine, NewInstance)
+        self._live[machine.fleet.id] -= 1
+        self._wanted[machine.fleet.id] -= 1
+        shelf = self._shelf(machine.fleet, machine.offer, machine.total_blocks, rung=1, reachable=True)
+        shelf.size -= 1
+        shelf.remove(slot)
+
+    def _add(self, fleet: Fleet, instance: Instance) -> None:
+        self._live[fleet.id] += 1
+        if instance.status is InstanceStatus.TERMINATING or instance.terminate_requested is not None:
+            self.leaving.setdefault(fleet.id, []).append(instance.name)
+            return
+        ready = instance.status in (InstanceStatus.IDLE, InstanceStatus.BUSY)
+        reachable = not ready or (instance.linked and instance.unreachable_since is None)
+        shelf = self._shelf(fleet, instance.offer, instance.total_blocks, 0 if ready else 1, reachable)
+        shelf.size += 1
+        shelf.put(Slot(instance, instance.free_blocks))
+
+    def _shelf(self, fleet: Fleet, offer: Offer, total_blocks: int, rung: int, reachable: bool) -> Shelf:
+        key = (fleet.id, offer, total_blocks, rung, reachable)
+        shelf = self._index.get(key)
+        if shelf is None:
+            shelf = self._index[key] = Shelf(fleet, offer, total_blocks, rung, reachable)
+            self.shelves.append(shelf)
+        return shelf
+
+
+def _open(fleet: Fleet) -> bool:
+    return fleet.status is FleetStatus.ACTIVE and fleet.delete_requested_at is None
+
+
+def _offer_order(offer: Offer) -> tuple:
+    return (offer.price, offer.key, offer.resources.cpus, offer.resources.memory_mib, offer.resources.disk_mib)
