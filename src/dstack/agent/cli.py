@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ from dstack.agent.routes import Routes
 from dstack.agent.runtimes import Runtimes
 from dstack.agent.store import Store
 from dstack.agent.tasks import Tasks
-from dstack.agentapi.wire import AUTO, DOCKER, PROCESS
+from dstack.agentapi.wire import AUTO, DOCKER, PROCESS, to_json
 
 log = logging.getLogger("dstack.agent")
 
@@ -28,6 +29,8 @@ def main(argv: List[str]) -> int:
     if options.command == "version":
         sys.stdout.write(dstack.__version__ + "\n")
         return 0
+    if options.command == "facts":
+        return asyncio.run(_facts(options, os.path.abspath(options.state)))
     state = os.path.abspath(options.state)
     readiness = daemon.Readiness()
     try:
@@ -51,8 +54,19 @@ def _parse(argv: List[str]) -> argparse.Namespace:
     serve.add_argument("--runtime", choices=(AUTO, DOCKER, PROCESS), default=AUTO, help="what `auto` tasks run on")
     serve.add_argument("--docker-host", default="", metavar="URL", help="unix:///path or tcp://host:port")
     serve.add_argument("--daemon", action="store_true", help="go to the background when ready; log to DIR/agent.log")
+    facts = commands.add_parser("facts", help="print what this machine has, as JSON")
+    facts.add_argument("--state", required=True, metavar="DIR", help="folder whose disk counts")
+    facts.add_argument("--runtime", choices=(AUTO, DOCKER, PROCESS), default=AUTO)
+    facts.add_argument("--docker-host", default="", metavar="URL")
     commands.add_parser("version", help="print the version")
     return parser.parse_args(argv)
+
+
+async def _facts(options: argparse.Namespace, state: str) -> int:
+    store = Store(state)
+    facts = await HostFactsReader(store, Runtimes(options.runtime, options.docker_host, state)).read()
+    sys.stdout.write(json.dumps(to_json(facts)) + "\n")
+    return 0
 
 
 def _serve(options: argparse.Namespace, state: str, readiness: daemon.Readiness) -> int:
@@ -97,4 +111,3 @@ async def _run(options: argparse.Namespace, store: Store, sock, readiness: daemo
     await asyncio.gather(cleaning, return_exceptions=True)
     await server.close()
     await tasks.close()
-    await runtimes.close()

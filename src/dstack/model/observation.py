@@ -1,4 +1,7 @@
-"""Observations: what effect handlers and host links saw, in the past tense. They lie in the inbox until a decision consumes them."""
+"""Observations: what effect handlers and host links saw, in the past tense.
+
+They lie in the inbox of their resource until a decision consumes them.
+"""
 
 from __future__ import annotations
 

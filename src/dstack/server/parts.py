@@ -37,3 +37,4 @@ class Parts:
     cipher: Cipher
     offers: OffersService
     backends: Mapping[str, Backend]
+    owner: str  # the name under which this server claims work

@@ -13,8 +13,8 @@ from dstack.model.instance import Instance
 from dstack.model.observation import CreateFailed, Gone, InstanceCreated, NoCapacity, Vanished
 from dstack.model.row import Ref
 from dstack.server.effects.acts import Again, Done
-from dstack.server.services.rows import project_name, row
 from dstack.server.store.acts import ClaimedAct
+from dstack.server.store.rows import project_name, row
 from dstack.server.store.store import Store
 
 log = logging.getLogger(__name__)

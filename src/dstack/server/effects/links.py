@@ -107,9 +107,7 @@ class HostLinks:
                 self._links.pop(instance.id)[1].cancel()
 
     def _open(self, group: asyncio.TaskGroup, instance: Instance) -> None:
-        link = HostLink(
-            instance, self._connect, self._store, self._logs, self._gauges, self._clock, self._kick_engine
-        )
+        link = HostLink(instance, self._connect, self._store, self._logs, self._gauges, self._clock, self._kick_engine)
         self._links[instance.id] = (link, group.create_task(link.run()))
 
     async def _connect(self, instance: Instance) -> Connect:

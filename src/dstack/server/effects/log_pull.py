@@ -62,9 +62,7 @@ class LogPull:
         chunk = await self._client.logs(self._job_id, have.size, WAIT_S)
         if not chunk.data and not chunk.final:
             return False
-        size = await self._logs.append(
-            self._project_id, self._job_id, have.size, chunk.data, chunk.marks, chunk.final
-        )
+        size = await self._logs.append(self._project_id, self._job_id, have.size, chunk.data, chunk.marks, chunk.final)
         return size.final
 
     async def _finish(self) -> None:

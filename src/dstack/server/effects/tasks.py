@@ -15,10 +15,10 @@ from dstack.server.effects.acts import Again, Done
 from dstack.server.effects.links import HostLinks
 from dstack.server.effects.reports import reported
 from dstack.server.effects.spec import secret_names, task_spec
-from dstack.server.services.rows import row
 from dstack.server.settings import Settings
 from dstack.server.store.acts import ClaimedAct
 from dstack.server.store.blobs import BlobStore
+from dstack.server.store.rows import row
 from dstack.server.store.store import Store
 
 # Answers the values of the named secrets of a project. Raises ResourceNotFound naming those that do not exist.
@@ -51,7 +51,9 @@ class TaskEffects:
             client = self._links.client(instance.id)
             for archive in spec.archives:
                 if not await client.has_blob(archive.sha256):
-                    await client.put_blob(archive.sha256, self._blobs.path(archive.sha256), deadline_s=UPLOAD_DEADLINE_S)
+                    await client.put_blob(
+                        archive.sha256, self._blobs.path(archive.sha256), deadline_s=UPLOAD_DEADLINE_S
+                    )
             report = await client.put_task(spec)
         except AgentUnreachable as e:
             return Again(f"the host does not answer: {e}")

@@ -1,7 +1,7 @@
 """Logs as files: the raw bytes of each job beside an index of when pieces of them were written.
 
-`<job id>.log` holds the bytes exactly as the job printed them, `<job id>.idx` records of (offset, instant), 16 bytes each.
-The committed sizes stand in the table `log_offset`; whatever lies beyond them after a crash is cut off and pulled again.
+`<job id>.log` holds the bytes exactly as the job printed them, `<job id>.idx` records of (offset, instant), 16 bytes
+each. The committed sizes stand in the table `log_offset`; what lies beyond them after a crash is cut off, pulled again.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The database: tables, claims, loads and the commit of decisions. SQLite here; nothing that PostgreSQL could not do."""
+"""The database: tables, claims, loads and the commit of decisions."""

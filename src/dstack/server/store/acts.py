@@ -63,9 +63,7 @@ async def extend_acts(connection: AsyncConnection, acts: Sequence[ClaimedAct], u
         await connection.execute(update(act).where(_held(one)).values(claim_until=until))
 
 
-async def finish_act(
-    connection: AsyncConnection, one: ClaimedAct, observations: Sequence[Seen], now: float
-) -> bool:
+async def finish_act(connection: AsyncConnection, one: ClaimedAct, observations: Sequence[Seen], now: float) -> bool:
     """The act is over: forget it and deliver what it saw, together. False if the claim was lost meanwhile."""
     found = await connection.execute(delete(act).where(_held(one)).returning(act.c.token))
     if found.first() is None:

@@ -51,8 +51,8 @@ class BlobStore:
                 os.fsync(file.fileno())
             if digest.hexdigest() != hash_:
                 raise DstackError("The archive does not have the hash that was announced")
-            Path(name).replace(target)
+            os.replace(name, target)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            os.unlink(name)
             raise
         return size

@@ -37,7 +37,7 @@ class Changes:
         return max((self._last.get(key, self._start) for key in keys), default=self._start)
 
     async def wait(self, after: int, keys: Iterable[str], timeout_s: float) -> int:
-        """Return as soon as one of the keys is newer than `after`, at the latest after `timeout_s`; the newest number."""
+        """The newest number, as soon as one of the keys is newer than `after`, at the latest after `timeout_s`."""
         keys = list(keys)
         if (newest := self.seq(keys)) > after or timeout_s <= 0:
             return newest

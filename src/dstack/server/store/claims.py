@@ -22,9 +22,7 @@ class Claim:
     wake_seq: int
 
 
-async def claim_due(
-    connection: AsyncConnection, now: float, owner: str, limit: int, lease_s: float
-) -> list[Claim]:
+async def claim_due(connection: AsyncConnection, now: float, owner: str, limit: int, lease_s: float) -> list[Claim]:
     """Claim up to `limit` due rows over all kinds, the longest due first within a kind."""
     claims: list[Claim] = []
     for kind, table in TABLES.items():

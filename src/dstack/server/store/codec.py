@@ -19,7 +19,8 @@ _NATIVE: dict[type, Any] = {str: String, int: BigInteger, float: Float, bool: Bo
 
 @lru_cache(maxsize=256)
 def _adapter(cls: type[Row], field: str) -> TypeAdapter[Any]:
-    return TypeAdapter(cls.model_fields[field].annotation)
+    annotation: Any = cls.model_fields[field].annotation
+    return TypeAdapter(annotation)
 
 
 @lru_cache(maxsize=256)

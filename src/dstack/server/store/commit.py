@@ -93,9 +93,7 @@ async def _unfinished(connection: AsyncConnection, batch: Sequence[tuple[Claim, 
     if not wanted:
         return set()
     found = await connection.execute(
-        select(act.c.kind, act.c.resource_id, act.c.verb).where(
-            tuple_(act.c.kind, act.c.resource_id).in_(list(wanted))
-        )
+        select(act.c.kind, act.c.resource_id, act.c.verb).where(tuple_(act.c.kind, act.c.resource_id).in_(list(wanted)))
     )
     return {(kind, id_, verb) for kind, id_, verb in found}
 
@@ -141,9 +139,9 @@ async def _write(connection: AsyncConnection, result: Committed, now: float) -> 
     await wake(connection, wakes, now)
     result.probes = [p for d in decisions for p in d.probes]
     result.acts = sum(len(d.acts) for d in decisions)
-    result.touched = wakes | {c.ref for d in decisions for c in d.changes} | {
-        c.row.ref for d in decisions for c in d.creates
-    }
+    result.touched = (
+        wakes | {c.ref for d in decisions for c in d.changes} | {c.row.ref for d in decisions for c in d.creates}
+    )
 
 
 async def _insert_rows(connection: AsyncConnection, decisions: Sequence[Decision], now: float) -> None:
@@ -245,16 +243,16 @@ async def _release(
     by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for claim, wake_at in released:
         if _holds(claim, rows):
-            by_kind[claim.ref.kind].append(
-                {"row_id": claim.ref.id, "seen": claim.wake_seq, "wake": wake_at, "at": now, "held": claim.fence}
-            )
+            over = rows[claim.ref].status in ROW_TYPES[claim.ref.kind].terminal_statuses()
+            due = {"wake": None, "at": None} if over else {"wake": wake_at, "at": now}
+            by_kind[claim.ref.kind].append({"row_id": claim.ref.id, "seen": claim.wake_seq, "held": claim.fence, **due})
     for kind, values in by_kind.items():
         t = TABLES[kind]
-        terminal = t.c.status.in_(sorted(ROW_TYPES[kind].terminal_statuses()))
-        due = case((terminal, None), (t.c.wake_seq == bindparam("seen"), bindparam("wake")), else_=bindparam("at"))
+        # Woken since it was claimed: due at once, whatever the decision thought.
+        due_at = case((t.c.wake_seq == bindparam("seen"), bindparam("wake")), else_=bindparam("at"))
         await connection.execute(
             update(t)
             .where(and_(t.c.id == bindparam("row_id"), t.c.fence == bindparam("held")))
-            .values(due_at=due, claimed_by=None, claim_until=None),
+            .values(due_at=due_at, claimed_by=None, claim_until=None),
             values,
         )

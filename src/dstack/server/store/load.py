@@ -62,17 +62,13 @@ class Loader:
     async def _runs(self, ids: list[str], pending: Any, received: Any) -> dict[str, RunSnapshot]:
         runs = await self.rows(Run, TABLES["run"].c.id.in_(ids))
         jobs = _group(await newest_jobs(self._connection, ids), "run_id")
-        return {
-            r.id: RunSnapshot(r, tuple(jobs[r.id]), pending[r.id], received[r.id]) for r in runs
-        }
+        return {r.id: RunSnapshot(r, tuple(jobs[r.id]), pending[r.id], received[r.id]) for r in runs}
 
     async def _jobs(self, ids: list[str], pending: Any, received: Any) -> dict[str, JobSnapshot]:
         jobs = await self.rows(Job, TABLES["job"].c.id.in_(ids))
         instance_ids = {j.instance_id for j in jobs if j.instance_id}
         instances = {i.id: i for i in await self._by_id(Instance, instance_ids)}
-        return {
-            j.id: JobSnapshot(j, instances.get(j.instance_id or ""), pending[j.id], received[j.id]) for j in jobs
-        }
+        return {j.id: JobSnapshot(j, instances.get(j.instance_id or ""), pending[j.id], received[j.id]) for j in jobs}
 
     async def _instances(self, ids: list[str], pending: Any, received: Any) -> dict[str, InstanceSnapshot]:
         instances = await self.rows(Instance, TABLES["instance"].c.id.in_(ids))
@@ -110,9 +106,7 @@ class Loader:
             result[queue.id] = QueueSnapshot(queue, tuple(jobs), *pool, pending[queue.id], received[queue.id])
         return result
 
-    async def pool(
-        self, project_id: str
-    ) -> tuple[tuple[Fleet, ...], tuple[Instance, ...], tuple[Offer, ...]]:
+    async def pool(self, project_id: str) -> tuple[tuple[Fleet, ...], tuple[Instance, ...], tuple[Offer, ...]]:
         """The fleets, the instances that are not terminal, and the offers of a project: what placement looks at."""
         fleets = await self.rows(Fleet, and_(TABLES["fleet"].c.project_id == project_id, _live(Fleet)))
         instances = await self.rows(Instance, and_(TABLES["instance"].c.project_id == project_id, _live(Instance)))
@@ -123,9 +117,7 @@ class Loader:
         return await self.rows(cls, TABLES[cls.kind].c.id.in_(wanted)) if wanted else []
 
     async def _pending(self, kind: str, ids: list[str]) -> Mapping[str, tuple[Pending, ...]]:
-        found = await self._connection.execute(
-            select(act).where(act.c.kind == kind, act.c.resource_id.in_(ids))
-        )
+        found = await self._connection.execute(select(act).where(act.c.kind == kind, act.c.resource_id.in_(ids)))
         result: dict[str, tuple[Pending, ...]] = defaultdict(tuple)
         for m in found.mappings():
             one = Pending(m["verb"], m["token"], m["attempts"], m["created_at"], m["last_error"])

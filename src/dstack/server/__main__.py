@@ -1,0 +1,5 @@
+import sys
+
+from dstack.server.main import main
+
+sys.exit(main())

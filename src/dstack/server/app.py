@@ -1,0 +1,232 @@
+"""The composition root: builds every part from settings, wires them together, starts and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI
+from sqlalchemy import insert, select
+
+from dstack import __version__
+from dstack.agent.bundle import build
+from dstack.backends.base import Backend
+from dstack.backends.local.backend import LocalBackend
+from dstack.clock import Clock, WallClock
+from dstack.control.kernel import Probe
+from dstack.errors import DstackError
+from dstack.ids import new_id
+from dstack.model.row import Ref
+from dstack.server.auth.cipher import Cipher, load_key
+from dstack.server.effects.acts import ActRunner
+from dstack.server.effects.gauges import Gauges
+from dstack.server.effects.instances import InstanceEffects
+from dstack.server.effects.links import HostLinks
+from dstack.server.effects.probes import ProbeRunner
+from dstack.server.effects.tasks import TaskEffects
+from dstack.server.engine.loop import Dispatch, Engine
+from dstack.server.logs.files import LogStore
+from dstack.server.parts import Parts
+from dstack.server.routes import install
+from dstack.server.services import bootstrap
+from dstack.server.services.offers import OffersService
+from dstack.server.services.secrets import resolve_secrets
+from dstack.server.settings import Settings
+from dstack.server.store.blobs import BlobStore
+from dstack.server.store.changes import Changes
+from dstack.server.store.database import Database
+from dstack.server.store.migrate import upgrade
+from dstack.server.store.store import Store
+from dstack.server.store.tables import meta
+
+log = logging.getLogger(__name__)
+CANARY = b"dstack"
+
+
+@dataclass
+class Running:
+    """A started server. `token` is shown once: it is set when the admin's token is new."""
+
+    parts: Parts
+    token: str | None
+    workers: Sequence[Callable]
+
+
+def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
+    """An ASGI application whose lifespan starts and stops the whole server. Several may live in one process."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(settings, clock or WallClock()) as server:
+            app.state.parts = server.parts
+            app.state.new_token = server.token
+            yield
+
+    return _http(lifespan)
+
+
+def http_app(parts: Parts) -> FastAPI:
+    """The ASGI application over parts that are running already."""
+    app = _http(None)
+    app.state.parts = parts
+    return app
+
+
+def _http(lifespan: Callable | None) -> FastAPI:
+    app = FastAPI(title="dstack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    install(app)
+    return app
+
+
+@asynccontextmanager
+async def running(settings: Settings, clock: Clock) -> AsyncIterator[Running]:
+    """Everything but HTTP: data folder, database, engine, effects, links. Raises DstackError when it cannot start."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _only_server(settings):
+        cipher, database, token = await _open(settings, clock)
+        try:
+            server = _wire(settings, clock, cipher, database, token)
+            await server.parts.store.disown(server.parts.owner)
+            async with _working(server.workers):
+                yield server
+        finally:
+            await database.close()
+
+
+async def _open(settings: Settings, clock: Clock) -> tuple[Cipher, Database, str | None]:
+    settings.sqlite_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    await upgrade(settings.resolved_database_url)
+    if not settings.database_url:
+        settings.sqlite_path.chmod(0o600)
+    database = Database(settings.resolved_database_url)
+    try:
+        cipher = await _cipher(database, settings.data_dir / "encryption.key")
+        token = await bootstrap.ensure(database, cipher, clock.now(), settings.default_project, settings.admin_token)
+    except BaseException:
+        await database.close()
+        raise
+    return cipher, database, token
+
+
+async def _cipher(database: Database, key_file: Path) -> Cipher:
+    """The cipher of this database. Raises DstackError when its key is not the one that sealed it."""
+    async with database.write() as connection:
+        sealed = (await connection.execute(select(meta.c.value).where(meta.c.key == "canary"))).scalar()
+        cipher = Cipher(load_key(key_file, may_create=sealed is None))
+        if sealed is None:
+            await connection.execute(insert(meta).values(key="canary", value=cipher.encrypt(CANARY)))
+        elif cipher.decrypt(sealed) != CANARY:
+            raise DstackError("The database was sealed with another encryption key")
+    return cipher
+
+
+def _wire(settings: Settings, clock: Clock, cipher: Cipher, database: Database, token: str | None) -> Running:
+    owner = _owner(settings)
+    backends = _backends(settings)
+    changes = Changes(clock.now())
+    offers = OffersService(backends, clock)
+    store = Store(database, offers.all)
+    logs = LogStore(settings.data_dir / "logs", database, changes)
+    blobs = BlobStore(settings.data_dir / "blobs")
+    gauges = Gauges(database, changes)
+
+    links = HostLinks(store, logs, gauges, clock, backends, lambda: engine.kick())
+    instances = InstanceEffects(store, backends)
+
+    async def secrets_of(project_id: str, names: Sequence[str]) -> Mapping[str, str]:
+        return await resolve_secrets(database, cipher, project_id, names)
+
+    tasks = TaskEffects(store, links, blobs, secrets_of, settings)
+    handlers = {
+        ("instance", "create_instance"): instances.create,
+        ("instance", "terminate_instance"): instances.terminate,
+        ("job", "start_task"): tasks.start,
+        ("job", "stop_task"): tasks.stop,
+        ("job", "remove_task"): tasks.remove,
+    }
+    acts = ActRunner(store, clock, owner, handlers, settings.act_workers, lambda: engine.kick())
+    probes = ProbeRunner({("instance", "describe_instance"): instances.describe})
+
+    def touched(refs: set[Ref]) -> None:
+        changes.publish(f"{ref.kind}:{ref.id}" for ref in refs)
+        links.notice(refs)
+
+    def ask(questions: Sequence[Probe]) -> None:
+        probes.ask(questions)
+
+    engine = Engine(store, clock, owner, Dispatch(acts.kick, ask, touched))
+    parts = Parts(
+        settings=settings,
+        clock=clock,
+        database=database,
+        store=store,
+        engine=engine,
+        changes=changes,
+        logs=logs,
+        blobs=blobs,
+        cipher=cipher,
+        offers=offers,
+        backends=backends,
+        owner=owner,
+    )
+    return Running(parts, token, (engine.run, acts.run, links.run, probes.run))
+
+
+def _backends(settings: Settings) -> dict[str, Backend]:
+    if not settings.local_enabled:
+        return {}
+    local = LocalBackend(
+        directory=settings.data_dir / "local",
+        bundle=lambda: build(settings.data_dir / "agent"),
+        python=sys.executable,
+        runtime=settings.local_runtime,
+        docker_host=settings.local_docker_host,
+    )
+    return {local.name: local}
+
+
+def _owner(settings: Settings) -> str:
+    """The name under which this server claims work: the same after a restart, so that it takes up its own claims."""
+    file = settings.data_dir / "server.id"
+    if not file.exists():
+        file.write_text(new_id())
+    return file.read_text().strip()
+
+
+@asynccontextmanager
+async def _working(workers: Sequence[Callable]) -> AsyncIterator[None]:
+    """Run the workers while the block runs; one that dies takes the server down rather than leave it half alive."""
+    async with asyncio.TaskGroup() as group:
+        started = [group.create_task(worker()) for worker in workers]
+        try:
+            yield
+        finally:
+            for task in started:
+                task.cancel()
+
+
+class _only_server:  # noqa: N801 - reads as a sentence where it is used
+    """Refuses a second server on the same data folder."""
+
+    def __init__(self, settings: Settings):
+        self._path = settings.data_dir / "server.lock"
+
+    def __enter__(self) -> None:
+        self._file = self._path.open("a")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise DstackError(
+                f"Another dstack server already uses {self._path.parent}",
+                hint="stop it first, or give this one its own folder with DSTACK_SERVER_DIR",
+            ) from None
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

@@ -1,0 +1,39 @@
+"""Asks the read-only questions of decisions; an answer that is lost is asked for again by the next decision."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from dstack.control.kernel import Probe
+from dstack.model.row import Ref
+
+log = logging.getLogger(__name__)
+MAX_WAITING = 1000
+
+Asker = Callable[[Probe], Awaitable[None]]
+
+
+class ProbeRunner:
+    """One question of a kind at a time for each resource."""
+
+    def __init__(self, askers: Mapping[tuple[str, str], Asker]):
+        self._askers = askers
+        self._queue: asyncio.Queue[Probe] = asyncio.Queue(MAX_WAITING)
+        self._waiting: set[tuple[Ref, str]] = set()
+
+    def ask(self, probes: Sequence[Probe]) -> None:
+        for probe in probes:
+            if (probe.ref, probe.verb) not in self._waiting and not self._queue.full():
+                self._waiting.add((probe.ref, probe.verb))
+                self._queue.put_nowait(probe)
+
+    async def run(self) -> None:
+        while True:
+            probe = await self._queue.get()
+            self._waiting.discard((probe.ref, probe.verb))
+            try:
+                await self._askers[probe.ref.kind, probe.verb](probe)
+            except Exception as e:
+                log.warning("probe %s of %s %s failed: %s", probe.verb, *probe.ref, type(e).__name__)

@@ -1,0 +1,95 @@
+"""`python -m dstack.server`: reads settings, takes the port, serves until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import sys
+
+from dstack import __version__
+from dstack.errors import DstackError, UsageError
+from dstack.server.settings import Settings
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve, or do the one thing asked for; answers the exit code."""
+    options = _options(argv)
+    try:
+        settings = Settings.from_env(
+            host=options.host,
+            port=options.port,
+            log_level=options.log_level,
+            update_cli_config=options.update_cli_config,
+        )
+        _log_to_stderr(settings.log_level)
+        if options.command == "reset-token":
+            from dstack.server.first_start import reset_token
+
+            asyncio.run(reset_token(settings))
+            return 0
+        return _serve(settings)
+    except DstackError as e:
+        _say(f"error: {e.message}")
+        if e.hint:
+            _say(f"hint: {e.hint}")
+        return 2 if isinstance(e, UsageError) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="dstack server", description="Run the dstack server.")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("-p", "--port", type=int, help="port to listen on (default 3000)")
+    parser.add_argument("-l", "--log-level", choices=LEVELS, help="default info")
+    answer = parser.add_mutually_exclusive_group()
+    answer.add_argument("-y", "--yes", dest="update_cli_config", action="store_true", default=None)
+    answer.add_argument("-n", "--no", dest="update_cli_config", action="store_false", default=None)
+    parser.add_argument("command", nargs="?", choices=["reset-token"], help="make a new admin token and print it")
+    return parser.parse_args(argv)
+
+
+def _serve(settings: Settings) -> int:
+    # The port first: it is the likeliest mistake, and nothing has been touched yet.
+    with _listen(settings) as listening:
+        from dstack.server.serving import serve
+
+        asyncio.run(serve(settings, listening))
+    return 0
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as e:
+        listening.close()
+        raise DstackError(
+            f"Cannot listen on {settings.host}:{settings.port}: {e.strerror}",
+            hint=f"another program uses the port; try `dstack server --port {settings.port + 1}`",
+        ) from None
+    listening.listen(512)
+    os.set_inheritable(listening.fileno(), False)
+    return listening
+
+
+def _log_to_stderr(level: str) -> None:
+    if level.lower() not in LEVELS:
+        raise UsageError(f"log level {level!r}: expected one of {', '.join(LEVELS)}")
+    logging.basicConfig(
+        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s  %(message)s"
+    )
+    for noisy in ("uvicorn", "uvicorn.error", "asyncio", "aiosqlite", "alembic"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
