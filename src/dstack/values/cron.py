@@ -31,7 +31,9 @@ def _expression(value: Any, at: tuple[int, ...]) -> str:
         raise Invalid(f"{show(value)} is not a cron expression, expected {EXPECTED}", at=at)
     fields = value.split()
     if len(fields) != len(FIELDS):
-        raise Invalid(f"{show(value)} has {len(fields)} fields, expected {EXPECTED}", at=at)
+        raise Invalid(
+            f"{show(value)} has {len(fields)} {'field' if len(fields) == 1 else 'fields'}, expected {EXPECTED}", at=at
+        )
     for index, field in enumerate(fields):
         if not all(_legal(part, index) for part in field.split(",")):
             low, high = _LIMITS[index]

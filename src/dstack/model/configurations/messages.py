@@ -90,6 +90,8 @@ def _problem(detail: Any, model: type[BaseModel], data: Any) -> Problem:
     secret = any(part in SECRET_FIELDS for part in path)
     what = "a number" if _looks_like_number(detail["input"]) else kind(detail["input"])
     got = f"is {what}" if secret else f"{show(detail['input'])} is {what}"
+    if detail["input"] is None:
+        got = "has no value"
     return Problem(path, words(got, detail["input"], context))
 
 
@@ -170,6 +172,8 @@ def _expected(what: str) -> Words:
 
 
 def _text(got: str, value: Any, context: Mapping[str, Any]) -> str:
+    if isinstance(value, dict):
+        return f"{got}, expected text: put a line that holds `: ` in quotes"
     return f"{got}, expected text{': put it in quotes' if isinstance(value, bool) else ''}"
 
 
@@ -199,7 +203,7 @@ _WORDS: dict[str, Words] = {
     "int_parsing_size": _INTEGER,
     "float_type": _NUMBER,
     "float_parsing": _NUMBER,
-    "finite_number": _NUMBER,
+    "finite_number": lambda got, value, context: f"{show(value)} is not a finite number",
     "bool_type": _FLAG,
     "bool_parsing": _FLAG,
     "tuple_type": _list,
