@@ -145,6 +145,27 @@ def marks(directory: str, offset: int, end: int, limit: int) -> list[tuple[int, 
     return [(max(0, at - offset), when) for at, when in rows[::step]]
 
 
+def written_since(directory: str, instant: float) -> int:
+    """How many bytes were written after `instant`, as far as the index tells."""
+    try:
+        with open(os.path.join(directory, "log.idx"), "rb") as f:
+            low, high = 0, os.fstat(f.fileno()).st_size // RECORD.size
+            count = high
+            while low < high:
+                middle = (low + high) // 2
+                f.seek(middle * RECORD.size)
+                if RECORD.unpack(f.read(RECORD.size))[1] <= instant:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low == count:
+                return 0
+            f.seek(low * RECORD.size)
+            return max(0, size(directory) - RECORD.unpack(f.read(RECORD.size))[0])
+    except FileNotFoundError:
+        return 0
+
+
 def _first_after(f, count: int, offset: int) -> int:
     """Number of the first record whose offset is greater than `offset`."""
     low, high = 0, count

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional
 
-from dstack.agent import archives, processes
+from dstack.agent import archives, gpus, processes
 from dstack.agent.machine import Ending, Task, TaskFailed
 from dstack.agent.pythons import python_environment
 from dstack.agent.runtime import Host
@@ -121,7 +121,7 @@ class ProcessRuntime:
         below = processes.descendants(rows, me.pid)
         memory = processes.memory_bytes(below)
         cpu_us = me.cpu_us + sum(row.cpu_us for row in below)
-        return TaskMetrics(time.time(), cpu_us, memory, memory)
+        return TaskMetrics(time.time(), cpu_us, memory, memory, await gpus.metrics())
 
     async def remove(self, task: Task) -> None:
         await self.abandon(task)

@@ -52,6 +52,10 @@ class Host(Protocol):
         """Store the task and tell those who wait for its changes."""
         ...
 
+    def progressed(self, task: Task) -> None:
+        """Tell those who wait, but store nothing: progress is not worth a write."""
+        ...
+
     def blob(self, sha256: str) -> str:
         """The path of a blob. Raises TaskFailed when it was never sent."""
         ...

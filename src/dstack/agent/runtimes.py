@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Set
+
+from dstack.agent.docker import DockerRuntime
+from dstack.agent.docker_client import DockerClient, EngineError, EngineUnreachable
 from dstack.agent.process import ProcessRuntime
 from dstack.agent.runtime import Runtime
 from dstack.agent.tasks import Tasks
-from dstack.agentapi.wire import PROCESS
+from dstack.agentapi.wire import AUTO, DOCKER, PROCESS
+
+log = logging.getLogger("dstack.agent")
+
+LOOK_S = 2.0
 
 
 class Runtimes:
@@ -13,19 +22,43 @@ class Runtimes:
 
     def __init__(self, auto: str, docker_host: str, state: str):
         self._auto = auto
+        self._client = DockerClient(docker_host)
+        self._docker = DockerRuntime(self._client, state)
         self._process = ProcessRuntime()
 
     async def choose(self, name: str) -> Runtime:
-        return self._process
+        """The runtime called `name`; the engine itself need not answer just now."""
+        if name in (AUTO, ""):
+            name = await self.default()
+        return self._docker if name == DOCKER else self._process
 
     async def default(self) -> str:
-        return PROCESS
+        if self._auto != AUTO:
+            return self._auto
+        return DOCKER if await self._answers() else PROCESS
 
     async def engine_version(self) -> str:
+        """The engine's version; "" when none answers or none is to be used."""
+        if self._auto != PROCESS and await self._answers():
+            return self._client.version
         return ""
 
     async def remove_orphans(self, tasks: Tasks) -> None:
-        return
+        """Remove what tasks left on the engine that are no more; a try, repeated at the next start."""
 
-    async def close(self) -> None:
-        return
+        def known() -> Set[str]:
+            return {task.id for task in tasks.all()}
+
+        if self._auto == PROCESS or not await self._answers():
+            return
+        try:
+            await self._docker.remove_orphans(known)
+        except (EngineError, EngineUnreachable) as e:
+            log.warning("orphans were not removed: %s", e)
+
+    async def _answers(self) -> bool:
+        try:
+            await self._client.connect(LOOK_S)
+        except EngineUnreachable:
+            return False
+        return True

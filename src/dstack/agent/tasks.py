@@ -170,6 +170,9 @@ class Tasks:
             self.unsaved[task.id] = task
         self._tell(task)
 
+    def progressed(self, task: Task) -> None:
+        self._tell(task)
+
     def blob(self, sha256: str) -> str:
         if not self._store.has_blob(sha256):
             raise TaskFailed(CREATE_FAILED, "The code archive %s was not sent to this machine" % sha256[:12])

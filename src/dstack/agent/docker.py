@@ -1,0 +1,359 @@
+"""The docker runtime: each task a container on a network of its own, found again by its name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+import signal
+import time
+from typing import Any, Dict, Optional
+
+from dstack.agent import gpus, processes
+from dstack.agent.docker_client import DockerClient, EngineError, EngineUnreachable
+from dstack.agent.docker_end import ending_of
+from dstack.agent.docker_files import find_account, own_new_folders, put_archives, resolve
+from dstack.agent.docker_images import find_image, pull_image
+from dstack.agent.docker_logs import instant
+from dstack.agent.docker_output import Output
+from dstack.agent.docker_spec import AGENT_LABEL, TASK_LABEL, agent_label, container_body, labels, resource_name
+from dstack.agent.machine import Ending, Task, TaskFailed
+from dstack.agent.runtime import Host
+from dstack.agentapi.wire import (
+    CONTAINER_REMOVED,
+    CREATE_FAILED,
+    CREATING,
+    DOCKER,
+    EXECUTOR_ERROR,
+    PULLING,
+    RUNNING,
+    START_FAILED,
+    PullProgress,
+    TaskMetrics,
+    TaskSpec,
+)
+
+Facts = Dict[str, Any]  # an engine's answer
+
+ENGINE_AGAIN_S = (0.2, 2.0)  # between tries while the engine is away: from, to
+GONE = (404, 409)  # not there, or not running, or just being removed: what was wanted is so
+
+
+class DockerRuntime:
+    name = DOCKER
+
+    def __init__(self, client: DockerClient, state: str):
+        self._docker = client
+        self._state = state
+
+    async def launch(self, task: Task, host: Host) -> None:
+        spec = _spec(task)
+        try:
+            facts = await self._container(task)
+            if facts is None or facts["State"]["Status"] == "created":
+                if facts is not None:  # left half-made by an agent that died: nobody knows how far it came
+                    await self._remove_container(task)
+                await self._create_and_start(task, spec, host)
+            facts = await self._container(task)
+        except EngineUnreachable as e:
+            raise TaskFailed(EXECUTOR_ERROR, str(e)) from None
+        if facts is None:
+            raise TaskFailed(CONTAINER_REMOVED, "The container was removed just after its start")
+        self._note_start(task, spec, facts, host)
+
+    async def wait(self, task: Task, host: Host) -> Ending:
+        spec = _spec(task)
+        output = Output(self._docker, task, spec.log_quota_bytes_per_hour, str(task.memo.get("log_path", "")))
+        copying = asyncio.ensure_future(output.copy())
+        ended = asyncio.ensure_future(self._until_end(task))
+        try:
+            await asyncio.wait([copying, ended], return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                copying.result()  # raises what went wrong; otherwise the log came to an end before the container
+                if output.over_quota:
+                    await self.kill(task)
+            facts, engine_was_away = await ended
+            output.no_more()
+            await copying
+        finally:
+            for each in (copying, ended):
+                each.cancel()
+            await asyncio.gather(copying, ended, return_exceptions=True)
+            output.close()
+        return ending_of(task, facts, engine_was_away, output)
+
+    async def stop(self, task: Task, grace_s: float) -> None:
+        number = _signal_number(_spec(task).stop_signal)
+        try:
+            if not await self._signal_all(task, number):
+                path = "/containers/%s/kill" % resource_name(task.id)
+                await self._docker.json("POST", path, {"signal": str(number)})
+        except EngineError as e:
+            if e.status not in GONE:
+                raise TaskFailed(EXECUTOR_ERROR, "The container cannot be stopped: %s" % e.message) from None
+        except EngineUnreachable:
+            pass  # the kill at the end of the grace is tried again and again
+
+    async def kill(self, task: Task) -> None:
+        try:
+            await self._docker.json("POST", "/containers/%s/kill" % resource_name(task.id))
+        except (EngineError, EngineUnreachable):
+            pass  # it has ended, or the engine is away: tried again
+
+    async def abandon(self, task: Task) -> None:
+        await self._remove_container(task)
+        await self._remove_network(resource_name(task.id))
+
+    async def metrics(self, task: Task) -> TaskMetrics:
+        path = "/containers/%s/stats" % resource_name(task.id)
+        try:
+            stats = await self._docker.json("GET", path, {"stream": "false", "one-shot": "true"})
+        except (EngineError, EngineUnreachable) as e:
+            raise TaskFailed(EXECUTOR_ERROR, "the container's use cannot be measured: %s" % e) from None
+        memory = stats.get("memory_stats") or {}
+        used = int(memory.get("usage") or 0)
+        details = memory.get("stats") or {}
+        cache = int(details.get("total_inactive_file") or details.get("inactive_file") or 0)
+        cpu_us = int(((stats.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage") or 0) // 1000
+        return TaskMetrics(time.time(), cpu_us, used, max(0, used - cache), await gpus.metrics())
+
+    async def remove(self, task: Task) -> None:
+        try:
+            await self.abandon(task)
+        except (EngineError, EngineUnreachable) as e:
+            raise TaskFailed(EXECUTOR_ERROR, "the container cannot be removed: %s" % e) from None
+
+    async def remove_orphans(self, known: Any) -> None:
+        """Remove containers and networks of this agent whose task is in no `known()` any more."""
+        query = {"all": "true", "filters": '{"label": ["%s=%s"]}' % (AGENT_LABEL, agent_label(self._state))}
+        for container in await self._docker.json("GET", "/containers/json", query) or []:
+            if (container.get("Labels") or {}).get(TASK_LABEL) not in known():
+                await self._docker.json("DELETE", "/containers/" + container["Id"], {"force": "true", "v": "true"})
+        for network in await self._docker.json("GET", "/networks", {"filters": query["filters"]}) or []:
+            if (network.get("Labels") or {}).get(TASK_LABEL) not in known():
+                await self._remove_network(network["Id"])
+
+    # Start.
+
+    async def _create_and_start(self, task: Task, spec: TaskSpec, host: Host) -> None:
+        if not spec.image:
+            raise TaskFailed(CREATE_FAILED, "A container needs an `image`")
+        network = asyncio.ensure_future(self._create_network(task, spec))
+        try:
+            image = await self._image(task, spec, host)
+            if task.move(CREATING):
+                host.changed(task)
+            await network
+        finally:
+            network.cancel()
+            await asyncio.gather(network, return_exceptions=True)
+        try:
+            await self._create(task, spec, image, host, init=True)
+            await self._start(task, spec, image, host)
+        except EngineError as e:
+            message = "The container cannot be created: %s" % e.message
+            raise TaskFailed(CREATE_FAILED, message) from None
+
+    async def _image(self, task: Task, spec: TaskSpec, host: Host) -> Facts:
+        image = await find_image(self._docker, spec.image)
+        if image is None:
+            if task.move(PULLING):
+                host.changed(task)
+
+            def tell(progress: PullProgress) -> None:
+                task.report.pull = progress
+                host.progressed(task)
+
+            await pull_image(self._docker, spec.image, spec.registry_auth, tell)
+            image = await find_image(self._docker, spec.image)
+        if image is None:
+            raise TaskFailed(CREATE_FAILED, "The image %s is not there after its pull" % spec.image)
+        return image
+
+    async def _create_network(self, task: Task, spec: TaskSpec) -> None:
+        """A network of its own keeps the task from reaching other tasks of this host."""
+        if spec.network == "host":
+            return
+        name = resource_name(task.id)
+        body = {"Name": name, "Driver": "bridge", "CheckDuplicate": True, "Labels": labels(task.id, self._state)}
+        try:
+            await self._docker.json("POST", "/networks/create", body=body)
+        except EngineError as e:
+            if e.status != 409:
+                raise TaskFailed(CREATE_FAILED, "The task's network cannot be created: %s" % e.message) from None
+
+    async def _create(self, task: Task, spec: TaskSpec, image: Facts, host: Host, init: bool) -> None:
+        """Create the container with its working directory and the code, ready to start."""
+        config = image.get("Config") or {}
+        user = spec.user or config.get("User") or ""
+        folder = spec.working_dir
+        if folder.startswith("~"):
+            home = spec.home_dir or await self._home(task, spec, user, init)
+            folder = resolve(folder, home, "/")
+        name = resource_name(task.id)
+        body = container_body(spec, self._state, folder, init)
+        await self._docker.json("POST", "/containers/create", {"name": name}, body)
+        folder = folder or config.get("WorkingDir") or "/"
+        task.report.working_dir, task.report.user = folder, user
+        if not spec.archives and not (spec.working_dir and user):
+            return
+        account = await find_account(self._docker, name, user)
+        if account.uid:
+            spool = os.path.join(task.directory, "spool.tar")
+            await own_new_folders(self._docker, name, posixpath.normpath(folder), account, spool)
+        await put_archives(self._docker, name, task, spec, folder, account, host)
+
+    async def _home(self, task: Task, spec: TaskSpec, user: str, init: bool) -> str:
+        """The user's home in the image; only a container made from it can tell."""
+        if user in ("", "root", "0"):
+            return "/root"
+        name = resource_name(task.id)
+        await self._docker.json(
+            "POST", "/containers/create", {"name": name}, container_body(spec, self._state, "/", init)
+        )
+        account = await find_account(self._docker, name, user)
+        await self._remove_container(task)
+        return account.home
+
+    async def _start(self, task: Task, spec: TaskSpec, image: Facts, host: Host) -> None:
+        path = "/containers/%s/start" % resource_name(task.id)
+        try:
+            try:
+                await self._docker.json("POST", path)
+            except EngineError as e:
+                if "docker-init" not in e.message:
+                    raise
+                await self._remove_container(task)  # an engine installed without its init
+                await self._create(task, spec, image, host, init=False)
+                await self._docker.json("POST", path)
+        except EngineError as e:
+            raise TaskFailed(START_FAILED, "The container cannot be started: %s" % _plain(e.message)) from None
+
+    def _note_start(self, task: Task, spec: TaskSpec, facts: Facts, host: Host) -> None:
+        report = task.report
+        task.memo["container"] = facts["Id"]
+        task.memo["log_path"] = facts.get("LogPath") or ""
+        report.started_at = instant(facts["State"].get("StartedAt") or "") or time.time()
+        settings = facts.get("NetworkSettings") or {}
+        attached = (settings.get("Networks") or {}).get(resource_name(task.id)) or {}
+        report.ip = attached.get("IPAddress") or ("127.0.0.1" if spec.network == "host" else "")
+        report.ports = {str(port): port for port in spec.ports} if spec.network == "host" else _published(settings)
+        task.move(RUNNING)
+        host.changed(task)
+
+    # Run.
+
+    async def _until_end(self, task: Task) -> tuple[Optional[Facts], bool]:
+        """(the container when it has ended, or None when it is gone; whether the engine was away meanwhile)."""
+        away = False
+        pause = ENGINE_AGAIN_S[0]
+        name = resource_name(task.id)
+        while True:
+            try:
+                facts = await self._container(task)
+                if facts is None or not facts["State"]["Running"]:
+                    return facts, away
+                pause = ENGINE_AGAIN_S[0]
+                away = False  # it came back and the job still runs
+                async with await self._docker.open("POST", "/containers/%s/wait" % name) as exchange:
+                    await exchange.body()
+            except EngineError:
+                await asyncio.sleep(pause)  # gone, or the engine is shutting down: the next look says
+            except EngineUnreachable:
+                away = True
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, ENGINE_AGAIN_S[1])
+
+    async def _signal_all(self, task: Task, number: int) -> bool:
+        """Signal every process of the container but its init, as Ctrl-C on a terminal does: a shell alone would wait
+        for its child. From the host where that is possible, else by a shell in the container."""
+        name = resource_name(task.id)
+        top = await self._docker.json("GET", "/containers/%s/top" % name, {"ps_args": "-eo pid"})
+        facts = await self._container(task)
+        if facts is None:
+            return True
+        init = facts["State"]["Pid"]
+        pids = [int(row[0]) for row in (top or {}).get("Processes") or [] if row[0].isdigit()]
+        if os.geteuid() == 0 and _is_ours(init, facts["Id"]):
+            for pid in pids:
+                if pid != init and _is_ours(pid, facts["Id"]):
+                    _send_signal(pid, number)
+            return len(pids) > 1
+        body = {"Cmd": ["/bin/sh", "-c", "kill -%d -1" % number], "User": "0"}
+        started = await self._docker.json("POST", "/containers/%s/exec" % name, body=body)
+        try:
+            await self._docker.json("POST", "/exec/%s/start" % started["Id"], body={"Detach": True})
+        except EngineError:
+            return False  # no shell in the image
+        return True
+
+    async def _container(self, task: Task) -> Optional[Facts]:
+        try:
+            return await self._docker.json("GET", "/containers/%s/json" % resource_name(task.id))
+        except EngineError as e:
+            if e.status != 404:
+                raise
+            return None
+
+    async def _remove_container(self, task: Task) -> None:
+        path = "/containers/" + resource_name(task.id)
+        for _ in range(50):
+            try:
+                await self._docker.json("DELETE", path, {"force": "true", "v": "true"})
+            except EngineError as e:
+                if e.status == 404:
+                    return
+                if e.status != 409:
+                    raise
+                await asyncio.sleep(0.1)  # its removal is on the way
+
+    async def _remove_network(self, name: str) -> None:
+        try:
+            await self._docker.json("DELETE", "/networks/" + name)
+        except EngineError as e:
+            if e.status != 404:
+                raise
+
+
+def _spec(task: Task) -> TaskSpec:
+    if task.spec is None:
+        raise TaskFailed(EXECUTOR_ERROR, "the task was stopped before it was started")
+    return task.spec
+
+
+def _published(settings: Facts) -> Dict[str, int]:
+    found = {}
+    for port, bindings in (settings.get("Ports") or {}).items():
+        for binding in bindings or []:
+            found[port.split("/")[0]] = int(binding["HostPort"])
+    return found
+
+
+def _plain(message: str) -> str:
+    """An engine's error without the chain of its parts: what comes after the last `exec:` or `process:`."""
+    for marker in ("exec: ", "container process: "):
+        if marker in message:
+            message = message.rsplit(marker, 1)[1]
+    return (message[: -len(": unknown")] if message.endswith(": unknown") else message).strip()
+
+
+def _signal_number(name: str) -> int:
+    return int(getattr(signal, name if name.startswith("SIG") else "SIG" + name, signal.SIGINT))
+
+
+def _is_ours(pid: int, container: str) -> bool:
+    """Whether a process of this machine is in the container: the engine may be elsewhere, numbers may be used again."""
+    if not processes.LINUX or not pid:
+        return False
+    try:
+        with open("/proc/%d/cgroup" % pid) as f:
+            return container in f.read()
+    except OSError:
+        return False
+
+
+def _send_signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except OSError:
+        pass  # it has just ended

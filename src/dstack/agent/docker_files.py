@@ -1,0 +1,147 @@
+"""Files of a container before it starts: its users, its working directory, the code that is put into it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import posixpath
+import tarfile
+from typing import Dict, List, Optional, Tuple
+
+from dstack.agent import archives
+from dstack.agent.docker_client import DockerClient, EngineError
+from dstack.agent.machine import Task, TaskFailed
+from dstack.agent.runtime import Host
+from dstack.agentapi.wire import CREATE_FAILED, TaskSpec
+
+MAX_PASSWD_BYTES = 4 * 1024 * 1024
+
+
+class Account:
+    """The user as whom the job runs, by the container's own files."""
+
+    def __init__(self, uid: int, gid: int, home: str):
+        self.uid = uid
+        self.gid = gid
+        self.home = home
+
+
+async def find_account(docker: DockerClient, container: str, user: str) -> Account:
+    """`user` is `name|uid[:group|gid]`, "" is root. What the container's files do not tell is root's or `/`."""
+    name, _, group = user.partition(":")
+    if name in ("", "root", "0") and group in ("", "root", "0"):
+        return Account(0, 0, "/root")
+    for fields in await _table(docker, container, "/etc/passwd"):
+        if len(fields) >= 6 and name in (fields[0], fields[2]):
+            gid = await _group(docker, container, group) if group else int(fields[3])
+            return Account(int(fields[2]), gid, fields[5] or "/")
+    gid = await _group(docker, container, group) if group else 0
+    return Account(int(name) if name.isdigit() else 0, gid, "/root" if name in ("", "0") else "/")
+
+
+async def own_new_folders(docker: DockerClient, container: str, folder: str, account: Account, spool: str) -> None:
+    """The engine makes a missing working directory as root's: hand what it made over to the job's user."""
+    changes = await docker.json("GET", "/containers/%s/changes" % container) or []
+    added = {change["Path"] for change in changes if change.get("Kind") == 1}
+    paths = [path for path in _ancestry(folder) if path in added]
+    await _put_folders(docker, container, paths, account, spool)
+
+
+async def put_archives(
+    docker: DockerClient, container: str, task: Task, spec: TaskSpec, folder: str, account: Account, host: Host
+) -> None:
+    """Unpack the task's archives in the created container, as the job's user's files. Raises TaskFailed."""
+    loop = asyncio.get_running_loop()
+    spool = os.path.join(task.directory, "spool.tar")
+
+    def own(member: tarfile.TarInfo) -> None:
+        member.uid, member.gid, member.uname, member.gname = account.uid, account.gid, "", ""
+
+    for archive in spec.archives:
+        target = resolve(archive.path, account.home, folder)
+        try:
+            missing = [path for path in _ancestry(target) if not await _exists(docker, container, path)]
+            await _put_folders(docker, container, missing, account, spool)
+            prefix = target.lstrip("/") or "."
+            await loop.run_in_executor(None, archives.repack, host.blob(archive.sha256), spool, prefix, own)
+            await _put(docker, container, spool)
+        except EngineError as e:
+            raise TaskFailed(CREATE_FAILED, "The code cannot be unpacked to %s: %s" % (target, e.message)) from None
+        finally:
+            _unlink(spool)
+
+
+def resolve(path: str, home: str, folder: str) -> str:
+    """`path` in the container as an absolute one: `~` is `home`, relative ones are below `folder`."""
+    if path == "~" or path.startswith("~/"):
+        path = home + path[1:]
+    return posixpath.normpath(posixpath.join("/", folder, path))
+
+
+async def _put_folders(docker: DockerClient, container: str, paths: List[str], account: Account, spool: str) -> None:
+    if not paths:
+        return
+    with tarfile.open(spool, "w", format=tarfile.PAX_FORMAT) as tar:
+        for path in paths:
+            member = tarfile.TarInfo(path.lstrip("/"))
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            member.uid, member.gid = account.uid, account.gid
+            tar.addfile(member)
+    try:
+        await _put(docker, container, spool)
+    finally:
+        _unlink(spool)
+
+
+async def _put(docker: DockerClient, container: str, path: str) -> None:
+    async with await docker.open("PUT", "/containers/%s/archive" % container, {"path": "/"}, file=path) as exchange:
+        await exchange.body()
+
+
+async def _exists(docker: DockerClient, container: str, path: str) -> bool:
+    try:
+        async with await docker.open("HEAD", "/containers/%s/archive" % container, {"path": path}):
+            return True
+    except EngineError as e:
+        if e.status != 404:
+            raise
+        return False
+
+
+async def _table(docker: DockerClient, container: str, path: str) -> List[List[str]]:
+    """Lines of a file like /etc/passwd, split; empty when the container has none."""
+    data = b""
+    try:
+        async with await docker.open("GET", "/containers/%s/archive" % container, {"path": path}) as exchange:
+            async for piece in exchange.pieces():
+                data += piece
+                if len(data) > MAX_PASSWD_BYTES:
+                    return []
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            file = tar.extractfile(tar.next() or tarfile.TarInfo())
+            text = file.read().decode("utf-8", "replace") if file else ""
+    except (EngineError, tarfile.TarError, KeyError, OSError):
+        return []
+    return [line.split(":") for line in text.splitlines()]
+
+
+async def _group(docker: DockerClient, container: str, group: str) -> int:
+    if group.isdigit():
+        return int(group)
+    known: Dict[str, str] = {f[0]: f[2] for f in await _table(docker, container, "/etc/group") if len(f) > 2}
+    found: Optional[str] = known.get(group)
+    return int(found) if found and found.isdigit() else 0
+
+
+def _ancestry(path: str) -> Tuple[str, ...]:
+    """`/a`, `/a/b`, `/a/b/c` for `/a/b/c`."""
+    parts = [part for part in path.split("/") if part]
+    return tuple("/" + "/".join(parts[: n + 1]) for n in range(len(parts)))
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,236 @@
+"""A container's output into the task's log: from the engine's json-file where it can be read, else through the API.
+
+What was taken is committed to the file `log.pos` after the bytes are in the log; after a crash the log is cut to the
+committed length and reading goes on from the committed position, so no byte is lost or doubled.
+"""
+
+from __future__ import annotations
+
+import calendar
+import json
+import os
+import struct
+import time
+from typing import Any, Dict, List, Optional, Tuple
+
+from dstack.agent import logfile
+from dstack.agent.logfile import LogWriter, Quota
+
+STEP_BYTES = 256 * 1024  # parsed in one go: some milliseconds, so that the agent goes on answering
+POSITION = struct.Struct(
+    ">QQQQB"
+)  # inode, offset in that file, log length, index length, a carriage return is held back
+GAP = (
+    b"[dstack] An unknown number of bytes of log were lost: the job printed more than the engine keeps (%d MB) unread\n"
+)
+MAX_FILES, FILE_MB = 5, 20
+LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "%dm" % FILE_MB, "max-file": str(MAX_FILES)}}
+
+
+class LogSink:
+    """Writes output into the task's log, within the quota, and keeps the committed position.
+
+    The container's terminal turns LF into CRLF; the sink turns it back, so that the log holds what the program wrote.
+    """
+
+    def __init__(self, directory: str, quota_bytes_per_hour: int):
+        self._log = LogWriter(directory)
+        self._fd = os.open(os.path.join(directory, "log.pos"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        stored = os.pread(self._fd, POSITION.size, 0)
+        self.inode, self.offset, size, index_size, held = (
+            POSITION.unpack(stored) if len(stored) == POSITION.size else (0, 0, 0, 0, 0)
+        )
+        self._held = b"\r" if held else b""
+        self._log.truncate(size, index_size)
+        self.quota = Quota(quota_bytes_per_hour)
+        self.quota.take(logfile.written_since(directory, time.time() - 3600.0), time.time())
+        self.over_quota = False
+
+    @property
+    def size(self) -> int:
+        return self._log.size
+
+    def write(self, data: bytes, at: float) -> None:
+        data = (self._held + data).replace(b"\r\n", b"\n")
+        self._held = b""
+        if data.endswith(b"\r"):  # its LF may be in the next piece
+            data, self._held = data[:-1], b"\r"
+        self._put(data, at)
+
+    def note_gap(self, at: float) -> None:
+        self._put(b"\n" + GAP % (MAX_FILES * FILE_MB), at)
+
+    def commit(self, inode: int, offset: int) -> None:
+        self.inode, self.offset = inode, offset
+        record = POSITION.pack(inode, offset, self._log.size, self._log.index_size, bool(self._held))
+        try:
+            os.pwrite(self._fd, record, 0)
+        except OSError as e:
+            if e.errno not in logfile.NO_SPACE:
+                raise
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+        if self._held:
+            held, self._held = self._held, b""
+            self._put(held, time.time())
+            self.commit(self.inode, self.offset)
+        self._log.sync()
+
+    def close(self) -> None:
+        self._log.close()
+        os.close(self._fd)
+
+    def _put(self, data: bytes, at: float) -> None:
+        if self.over_quota or not data:
+            return
+        allowed = self.quota.take(len(data), at)
+        self._log.write(data[:allowed], at)
+        self.over_quota = allowed < len(data)
+
+
+class JsonFileTail:
+    """Follows the engine's log file and its rotations.
+
+    Files that are still to be read are held open: the engine may rename and delete them meanwhile. A gap can only come
+    about while no agent runs.
+    """
+
+    def __init__(self, path: str, sink: LogSink):
+        self._path = path
+        self._sink = sink
+        self._files: List[Tuple[int, int]] = []  # (inode, descriptor), oldest first; the first one is being read
+        self._rest = b""
+        self._offset = 0  # how far the first file was read, `_rest` included
+        self._clock = _EngineClock()
+        self._resume()
+
+    @staticmethod
+    def readable(path: str) -> bool:
+        return bool(path) and os.access(path, os.R_OK)
+
+    def step(self) -> bool:
+        """Take a piece; False when there was nothing to take."""
+        self._scan()
+        if not self._files:
+            return False
+        more_files = len(self._files) > 1
+        inode, fd = self._files[0]
+        data = os.pread(fd, STEP_BYTES, self._offset)
+        if data:
+            self._offset += len(data)
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            self._take(lines)
+            self._sink.commit(inode, self._offset - len(self._rest))
+            return True
+        if more_files:  # nobody writes to this one any more, and it was empty after its successor was seen
+            os.close(fd)
+            self._files.pop(0)
+            self._offset, self._rest = 0, b""
+            self._sink.commit(self._files[0][0], 0)
+            return True
+        return False
+
+    def close(self) -> None:
+        for _, fd in self._files:
+            os.close(fd)
+        self._files = []
+
+    def _resume(self) -> None:
+        """Find the file that was being read when an earlier agent died."""
+        self._scan()
+        wanted, offset = self._sink.inode, self._sink.offset
+        if not wanted:
+            return
+        inodes = [inode for inode, _ in self._files]
+        if wanted in inodes and _line_ends_at(self._files[inodes.index(wanted)][1], offset):
+            for _ in range(inodes.index(wanted)):
+                os.close(self._files.pop(0)[1])
+            self._offset = offset
+        elif self._files:
+            self._sink.note_gap(time.time())
+            self._sink.commit(self._files[0][0], 0)
+
+    def _scan(self) -> None:
+        """Open files that are new since the last look, in the order in which they were written."""
+        try:
+            if self._files and os.stat(self._path).st_ino == self._files[-1][0]:
+                return
+        except FileNotFoundError:
+            return
+        found = self._listing()
+        while True:  # until no rotation came in between
+            again = self._listing()
+            if [inode for inode, _ in found] == [inode for inode, _ in again]:
+                break
+            _close_all(found)
+            found = again
+        _close_all(again)
+        known = [inode for inode, _ in self._files]
+        fresh = [(inode, fd) for inode, fd in found if inode not in known]
+        _close_all([(inode, fd) for inode, fd in found if inode in known])
+        if known and len(fresh) == len(found) and fresh:
+            self._sink.note_gap(time.time())
+        self._files.extend(fresh)
+
+    def _listing(self) -> List[Tuple[int, int]]:
+        found = []
+        names = ["%s.%d" % (self._path, n) for n in range(MAX_FILES, 0, -1)] + [self._path]
+        for name in names:
+            try:
+                fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            found.append((os.fstat(fd).st_ino, fd))
+        return found
+
+    def _take(self, lines: List[bytes]) -> None:
+        """Lines of one moment go into the log together: one record in the index for them."""
+        pieces: List[bytes] = []
+        first = 0.0
+        for line in lines:
+            try:
+                entry: Dict[str, Any] = json.loads(line)
+                data, at = entry["log"].encode("utf-8", "replace"), self._clock.instant(entry["time"])
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # a line that the engine itself left torn when it was killed
+            if pieces and at - first >= logfile.RESOLUTION_S:
+                self._sink.write(b"".join(pieces), first)
+                pieces = []
+            if not pieces:
+                first = at
+            pieces.append(data)
+        if pieces:
+            self._sink.write(b"".join(pieces), first)
+
+
+class _EngineClock:
+    """Reads `2026-01-02T03:04:05.123456789Z`; most lines share their second with the one before."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._second = 0
+
+    def instant(self, text: str) -> float:
+        if text[:19] != self._text:
+            self._second = calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
+            self._text = text[:19]
+        fraction = text[19:].rstrip("Z")
+        return self._second + (float(fraction) if fraction.startswith(".") else 0.0)
+
+
+def instant(text: str) -> Optional[float]:
+    """An engine's time as seconds since the epoch; None for "never" (year 1) and for what is no time."""
+    try:
+        return _EngineClock().instant(text) if not text.startswith("0001") else None
+    except ValueError:
+        return None
+
+
+def _line_ends_at(fd: int, offset: int) -> bool:
+    return offset == 0 or os.pread(fd, 1, offset - 1) == b"\n"
+
+
+def _close_all(files: List[Tuple[int, int]]) -> None:
+    for _, fd in files:
+        os.close(fd)

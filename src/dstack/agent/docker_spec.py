@@ -1,0 +1,84 @@
+"""From a task's description to what the engine is asked to create."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, Dict, List, Optional, Tuple
+
+from dstack.agent.docker_logs import LOG_CONFIG
+from dstack.agentapi.wire import TaskSpec
+
+TASK_LABEL = "dstack.task"
+AGENT_LABEL = "dstack.agent"
+
+
+def resource_name(task_id: str) -> str:
+    """The name of a task's container, and of its network."""
+    return "dstack-" + task_id
+
+
+def labels(task_id: str, state: str) -> Dict[str, str]:
+    """Say whose it is: several agents, each with its own state folder, may share one engine."""
+    return {TASK_LABEL: task_id, AGENT_LABEL: agent_label(state)}
+
+
+def agent_label(state: str) -> str:
+    return hashlib.sha256(state.encode()).hexdigest()[:16]
+
+
+def container_body(spec: TaskSpec, state: str, working_dir: str, init: bool) -> Dict[str, Any]:
+    """The body of `POST /containers/create`."""
+    env = dict(spec.env)
+    if spec.home_dir:
+        env.setdefault("HOME", spec.home_dir)
+    body: Dict[str, Any] = {
+        "Image": spec.image,
+        "Env": ["%s=%s" % item for item in env.items()],
+        "Labels": labels(spec.id, state),
+        "Tty": True,  # colours and line buffering, as in a terminal
+        "User": spec.user,
+        "WorkingDir": working_dir,
+        "HostConfig": _host_config(spec, init),
+    }
+    entrypoint, args = command(spec)
+    if entrypoint is not None:
+        body["Entrypoint"] = entrypoint
+    if args:
+        body["Cmd"] = args
+    if spec.network != "host":
+        body["Hostname"] = re.sub(r"[^A-Za-z0-9-]", "-", spec.name)[:63].strip("-") or "task"
+        body["ExposedPorts"] = {"%d/tcp" % port: {} for port in spec.ports}
+    return body
+
+
+def command(spec: TaskSpec) -> Tuple[Optional[List[str]], List[str]]:
+    """(entrypoint, arguments); None is the image's own."""
+    if spec.script is not None:
+        return [spec.shell or "/bin/sh", *_interactive(spec.shell), "-c"], [spec.script]
+    return spec.entrypoint, list(spec.args)
+
+
+def _interactive(shell: str) -> List[str]:
+    # bash reads ~/.bashrc, where people's conda and PATH set-up live, only when it is told to be interactive.
+    return ["-i"] if shell.rsplit("/", 1)[-1] == "bash" else []
+
+
+def _host_config(spec: TaskSpec, init: bool) -> Dict[str, Any]:
+    config: Dict[str, Any] = {
+        "NetworkMode": "host" if spec.network == "host" else resource_name(spec.id),
+        "Init": init,  # signals reach the job, orphans are reaped
+        "LogConfig": LOG_CONFIG,
+        "Privileged": spec.privileged,
+        "RestartPolicy": {"Name": "no"},  # whether to try again is the server's to decide
+    }
+    if spec.network != "host":
+        # Bound to this machine's loopback: who may come in from outside is not the engine's to decide.
+        config["PortBindings"] = {"%d/tcp" % port: [{"HostIp": "127.0.0.1", "HostPort": ""}] for port in spec.ports}
+    if spec.cpu_limit > 0:
+        config["NanoCpus"] = int(spec.cpu_limit * 1e9)
+    if spec.memory_limit_bytes > 0:
+        config["Memory"] = config["MemorySwap"] = spec.memory_limit_bytes  # the same: no swap
+    if spec.shm_bytes > 0:
+        config["ShmSize"] = spec.shm_bytes
+    return config

@@ -1,0 +1,119 @@
+"""The agent's death is not the job's: nothing is lost, doubled or started twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import time
+
+from dstack.agentapi.wire import RUNNING, StopRequest
+
+COUNT = "i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); sleep 0.005; done; exit 5"
+COUNTED = "".join(f"line {i}\n" for i in range(400)).encode()
+
+
+async def test_five_kills_while_a_job_prints_leave_its_log_exact_and_its_exit_code_right(agent):
+    spec = agent.spec(COUNT)
+    await agent.client.put_task(spec)
+    for n in range(5):
+        await agent.log_holds(spec.id, b"line %d\n" % (n * 50 + random.randrange(40)))
+        agent.kill(signal.SIGKILL)
+        await agent.start()
+    report, log = await agent.finish(spec.id)
+    assert log == COUNTED
+    assert (report.state, report.exit_code) == ("exited", 5)
+
+
+async def test_a_job_that_ends_while_no_agent_runs_is_told_by_the_next_one(agent, tmp_path):
+    spec = agent.spec("echo before; sleep 0.5; echo after; exit 6")
+    await agent.client.put_task(spec)
+    await agent.log_holds(spec.id, b"before")
+    agent.kill(signal.SIGKILL)
+    await asyncio.sleep(1.5)  # the job's own time
+    await agent.start()
+    report, log = await agent.finish(spec.id)
+    assert log == b"before\nafter\n"
+    assert (report.state, report.exit_code) == ("exited", 6)
+    assert report.finished_at - report.started_at < 1.4
+
+
+async def test_an_agent_killed_at_any_moment_of_a_start_starts_the_job_once(agent):
+    for delay_s in (0.0, 0.004, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32):
+        spec = agent.spec("echo once; exit 7")
+        await agent.client.put_task(spec)
+        await asyncio.sleep(delay_s)
+        agent.kill(signal.SIGKILL)
+        await agent.start()
+        report, log = await agent.finish(spec.id)
+        assert (report.state, report.exit_code, log) == ("exited", 7, b"once\n"), delay_s
+
+
+async def test_a_polite_end_of_the_agent_leaves_the_job_running(agent):
+    spec = agent.spec("echo up; sleep 0.3; echo still up")
+    await agent.client.put_task(spec)
+    await agent.log_holds(spec.id, b"up\n")
+    agent.kill(signal.SIGTERM)
+    await agent.start()
+    assert (await agent.finish(spec.id))[1] == b"up\nstill up\n"
+
+
+async def test_a_stop_goes_on_when_the_agent_is_killed_within_its_grace(agent):
+    spec = agent.spec("trap '' INT; echo up; while true; do sleep 0.1; done")
+    await agent.client.put_task(spec)
+    await agent.log_holds(spec.id, b"up")
+    started = time.monotonic()
+    await agent.client.stop(spec.id, StopRequest(grace_s=1.0))
+    agent.kill(signal.SIGKILL)
+    await agent.start()
+    report, _ = await agent.finish(spec.id)
+    assert (report.state, report.reason) == ("failed", "stopped")
+    assert 0.9 < time.monotonic() - started < 10
+
+
+async def test_a_second_agent_on_the_same_folder_says_that_there_is_one_and_leaves_it_alone(agent):
+    second = await asyncio.to_thread(subprocess.run, agent.argv(), capture_output=True, timeout=30)
+    assert second.returncode == 1
+    assert b"already serves" in second.stderr and b"Traceback" not in second.stderr
+    assert (await agent.client.health()).protocol == 1
+
+
+async def test_each_start_of_the_agent_is_a_new_run_that_tells_all_its_tasks(agent):
+    _, log = await agent.run("echo a")
+    before = await agent.client.events("", 0)
+    agent.kill(signal.SIGKILL)
+    await agent.start()
+    after = await agent.client.events(before.run, before.seq, 10)
+    assert after.run != before.run
+    assert [(t.id, t.state, t.log_size) for t in after.tasks] == [(before.tasks[0].id, "exited", len(log))]
+
+
+async def test_a_job_that_ran_before_the_machine_was_restarted_is_told_as_such(agent):
+    spec = agent.spec("sleep 600")
+    await agent.client.put_task(spec)
+    await agent.state_is(spec.id, RUNNING)
+    agent.kill(signal.SIGKILL)
+    _pretend_a_reboot(agent, spec.id)
+    await agent.start()
+    report, _ = await agent.finish(spec.id)
+    assert (report.state, report.reason) == ("failed", "host_rebooted")
+
+
+def _pretend_a_reboot(agent, task_id: str) -> None:
+    """What a restart of the machine leaves: nothing runs, and the stored boot is another one."""
+    folder = agent.state / "tasks" / task_id
+    state = (folder / "state.json").read_text()
+    boot = open("/proc/sys/kernel/random/boot_id").read().strip()
+    (folder / "state.json").write_text(state.replace(boot, "another-boot"))
+    if agent.runtime == "process":
+        import json
+
+        holder = json.loads((folder / "holder.json").read_text())
+        os.kill(holder["pid"], signal.SIGKILL)
+        os.killpg(holder["job_pid"], signal.SIGKILL)
+    else:
+        from support.docker_engine import call
+
+        call(agent.docker_host, "POST", f"/containers/dstack-{task_id}/kill")
