@@ -45,4 +45,4 @@ def has_unit(text: str) -> bool:
 def _checked(gigabytes: float, value: Any) -> float:
     if math.isnan(gigabytes) or not 0 <= gigabytes <= MAX_GB:
         raise Invalid(f"{show(value)} is out of range, expected {EXPECTED}")
-    return round(gigabytes, 10)  # a megabyte is exact, and less has no meaning
+    return round(abs(gigabytes), 10)  # a megabyte is exact, and less has no meaning

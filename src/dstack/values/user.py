@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from dstack.values.grammar import Invalid, show
@@ -43,11 +44,11 @@ def format_user(user: UnixUser) -> str:
 def _part(text: str, what: str, value: str) -> tuple[int | None, str | None]:
     if not text:
         raise Invalid(f"{show(value)} has an empty {what}, expected {EXPECTED}")
-    if text.lstrip("-").isascii() and text.lstrip("-").isdigit():
+    if re.fullmatch(r"-?\d+", text, re.ASCII):
         number = int(text) if len(text) <= 11 else -1
         if not 0 <= number <= MAX_ID:
             raise Invalid(f"{show(value)} has a {what} id out of range, expected 0 to {MAX_ID}")
         return number, None
-    if any(char.isspace() or not char.isprintable() for char in text):
-        raise Invalid(f"{show(value)} has a {what} name with blanks, expected {EXPECTED}")
+    if text.startswith("-") or any(char.isspace() or not char.isprintable() for char in text):
+        raise Invalid(f"{show(value)} has a {what} name with blanks or a leading `-`, expected {EXPECTED}")
     return None, text

@@ -80,6 +80,10 @@ def test_what_was_written_to_json_is_read_back_the_same():
             {"nodes": 1, "blocks": 0},
             "blocks: `0` is not a number of blocks, expected a whole number from 1 up, or `auto`",
         ),
+        (
+            {"nodes": 1, "blocks": "²"},
+            "blocks: `²` is not a number of blocks, expected a whole number from 1 up, or `auto`",
+        ),
         ({"nodes": 1, "placement": "clutser"}, "placement: `clutser` is not legal, expected one of `any`, `cluster`"),
         ({"ssh_config": {**SSH, "hosts": []}}, "ssh_config.hosts: is empty, expected at least one item"),
         ({"ssh_config": {"hosts": ["h"]}}, "ssh_config.hosts[0]: No ssh user specified for host h, expected `user`"),

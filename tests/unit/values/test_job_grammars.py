@@ -173,6 +173,7 @@ def test_users_are_names_or_ids_with_an_optional_group(text, user):
         ("a:", "empty group"),
         ("a:b:c", "too many parts"),
         ("-1", "out of range"),
+        ("--5", "leading `-`"),
         ("a b", "blanks"),
         (None, "is not a user"),
         ("99999999999", "out of range"),

@@ -59,7 +59,7 @@ class RunConfiguration(ProfileParams):
     python: Annotated[str | None, read_by(_python)] = None
     nvcc: bool | None = None
     single_branch: bool | None = None
-    env: Env = Field(default_factory=dict)
+    env: Env = Field(default_factory=dict, repr=False)
     shell: Annotated[str | None, read_by(_shell)] = None
     resources: ResourcesSpec = ResourcesSpec()
     priority: Annotated[Integer, Field(ge=0, le=100)] | None = None

@@ -21,9 +21,13 @@ BACKEND_FLEET_ONLY = (*ProvisioningParams.model_fields, "resources", "nodes")
 def _blocks(value: Any) -> Any:
     if value == "auto":
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, str)) or not str(value).isdigit() or int(value) < 1:
+    try:
+        blocks = parse_int(value)
+    except Invalid:
+        blocks = 0
+    if blocks < 1:
         raise Invalid(f"{show(value)} is not a number of blocks, expected a whole number from 1 up, or `auto`")
-    return int(value)
+    return blocks
 
 
 Blocks = Annotated[Literal["auto"] | int, BeforeValidator(_blocks)]
@@ -147,7 +151,7 @@ class FleetConfiguration(ProvisioningParams):
     nodes: FleetNodesSpec | None = None
     resources: ResourcesSpec | None = None
     ssh_config: SSHParams | None = None
-    env: Env = Field(default_factory=dict)
+    env: Env = Field(default_factory=dict, repr=False)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

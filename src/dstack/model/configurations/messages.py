@@ -80,19 +80,21 @@ def _problem(detail: Any, model: type[BaseModel], data: Any) -> Problem:
     path = _within(loc, data, open_end=code == "missing")
     if code == "extra_forbidden":
         return _unknown_key(path, model)
-    if code == "value_error":
-        error = context["error"]
-        inside = error.at if isinstance(error, Invalid) else ()
-        return Problem(_within((*path, *inside), data), str(error))
+    if code == "value_error" and isinstance(context["error"], Invalid):
+        return Problem(_within((*path, *context["error"].at), data), str(context["error"]))
     if code in ("enum", "literal_error"):
         return _not_one_of(path, detail["input"], context["expected"])
     words = _WORDS.get(code, _anything)
+    return Problem(path, words(_got(path, detail["input"]), detail["input"], context))
+
+
+def _got(path: Path, value: Any) -> str:
+    """What stands there, as the beginning of a sentence; of secrets only the kind."""
+    if value is None:
+        return "has no value"
+    what = "a number" if _looks_like_number(value) else kind(value)
     secret = any(part in SECRET_FIELDS for part in path)
-    what = "a number" if _looks_like_number(detail["input"]) else kind(detail["input"])
-    got = f"is {what}" if secret else f"{show(detail['input'])} is {what}"
-    if detail["input"] is None:
-        got = "has no value"
-    return Problem(path, words(got, detail["input"], context))
+    return f"is {what}" if secret else f"{show(value)} is {what}"
 
 
 def _looks_like_number(value: Any) -> bool:
