@@ -1,0 +1,157 @@
+"""Applying a fleet configuration: plan, question, creation, and waiting for its instances."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from dstack.api.client import Client
+from dstack.cli.applying import Options, Prepared, agree, body, stop_if_refused, tell_notices
+from dstack.cli.changes import differences
+from dstack.cli.failures import INTERRUPTED, Quit
+from dstack.cli.prompts import confirm
+from dstack.cli.render.fleets import failed_instances, fleets_table, instance_status, settled
+from dstack.cli.render.plan import fleet_plan
+from dstack.cli.terminal import StatusLine, put, put_json, say, style, width
+from dstack.errors import DstackError, ResourceNotFound, UsageError
+
+Json = dict[str, Any]
+
+POLL_S = 0.25
+SLOW_POLL_S = 1.0
+DELETE_LIMIT_S = 600.0
+
+
+def plan_fleet(client: Client, prepared: Prepared) -> Json:
+    """Ask for the plan."""
+    spec = {
+        "configuration": body(prepared.configuration),
+        "configuration_path": prepared.path,
+        "profile": {"name": "default"},
+    }
+    return client.fleets.plan(spec)
+
+
+def show_fleet_plan(plan: Json, options: Options) -> None:
+    """The plan as text."""
+    put(fleet_plan(plan, max_offers=options.max_offers, width=width()))
+    put()
+    if not plan.get("offers") and not plan["spec"]["configuration"].get("ssh_config"):
+        from dstack.cli.render.funnel import no_offers
+
+        put("\n".join(no_offers(plan.get("x_report"))))
+        put()
+    tell_notices(plan)
+
+
+def apply_fleet(client: Client, prepared: Prepared, options: Options) -> int:
+    """The exit code of the command."""
+    if options.json and not options.yes:
+        raise UsageError("--json asks no questions", hint="add -y; `dstack plan --json` shows the plan")
+    plan = plan_fleet(client, prepared)
+    if options.json:
+        tell_notices(plan)
+    else:
+        show_fleet_plan(plan, options)
+    stop_if_refused(plan)
+    fleet = _submitted(client, plan, options)
+    if options.detach:
+        put_json(fleet) if options.json else put("Fleet configuration submitted. Exiting...")
+        return 0
+    try:
+        fleet = _wait(client, fleet)
+    except KeyboardInterrupt:
+        return _interrupted(client, fleet, options)
+    return _shown(fleet, options)
+
+
+def _submitted(client: Client, plan: Json, options: Options) -> Json:
+    spec, current = plan["spec"], plan.get("current_resource")
+    name = style(str(spec["configuration"].get("name") or ""), "bold")
+    if current is None:
+        if name:
+            say(f"Fleet {name} does not exist yet.")
+        agree("Create the fleet?", options)
+        return client.fleets.apply(spec, force=options.force)
+    changes = differences(current["spec"], plan.get("effective_spec") or spec)
+    if changes and plan.get("action") == "update":
+        say(f"Found fleet {name}. Configuration changes detected:")
+        for change in changes:
+            say(change)
+        agree("Update the fleet in-place?", options)
+        return client.fleets.apply(spec, current_resource=current, force=options.force)
+    if not changes and options.yes and not options.force:
+        say(f"Found fleet {name}.")
+        say("No configuration changes detected. Use --force to apply anyway.")
+        if options.json:
+            put_json(current)
+        raise Quit(0)
+    say(
+        f"Found fleet {name}. "
+        + ("Configuration changes detected." if changes else "No configuration changes detected.")
+    )
+    for change in changes:
+        say(change)
+    agree("Re-create the fleet?", options)
+    delete_and_wait(client, current["name"])
+    return client.fleets.apply(spec, force=options.force)
+
+
+def delete_and_wait(client: Client, name: str) -> None:
+    """Delete a fleet and wait until it is gone."""
+    status = StatusLine()
+    client.fleets.delete([name])
+    deadline = time.monotonic() + DELETE_LIMIT_S
+    try:
+        while time.monotonic() < deadline:
+            try:
+                fleet = client.fleets.get(name)
+            except ResourceNotFound:
+                return
+            if fleet["status"] in ("terminated", "failed"):
+                return
+            status.tell(f"Deleting the fleet {name}...")
+            time.sleep(POLL_S)
+    finally:
+        status.clear()
+    raise DstackError(f"Fleet {name} is still there after {DELETE_LIMIT_S / 60:g} minutes", hint=f"`dstack why {name}`")
+
+
+def _wait(client: Client, fleet: Json) -> Json:
+    """The fleet once no instance is on its way to anywhere."""
+    status, started = StatusLine(), time.monotonic()
+    try:
+        while not settled(fleet):
+            states = [instance_status(instance) for instance in fleet["instances"]]
+            counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+            status.tell(f"Provisioning... {counts}")
+            time.sleep(POLL_S if time.monotonic() - started < 10 else SLOW_POLL_S)
+            fleet = client.fleets.get(id=fleet["id"])
+    finally:
+        status.clear()
+    return fleet
+
+
+def _shown(fleet: Json, options: Options) -> int:
+    failed = failed_instances(fleet)
+    if options.json:
+        put_json(fleet)
+    else:
+        put(fleets_table([fleet], time.time(), verbose=bool(failed), width=width()))
+    if failed:
+        say("Some instances failed. Check the table above for errors.")
+        return 1
+    return 0
+
+
+def _interrupted(client: Client, fleet: Json, options: Options) -> int:
+    say()
+    try:
+        if not options.yes and confirm("Delete the fleet before exiting?", hint="no answer: the fleet stays"):
+            client.fleets.delete([fleet["name"]])
+            say(f"Fleet {fleet['name']} is being deleted")
+            return INTERRUPTED
+    except KeyboardInterrupt:
+        pass  # a second Ctrl-C answers the question with no
+    say("Exiting... Fleet provisioning will continue in the background.")
+    return INTERRUPTED

@@ -1,0 +1,149 @@
+"""Applying a run configuration: plan, question, submission, and what follows."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from dstack.api.client import Client
+from dstack.cli import profiles
+from dstack.cli.applying import Options, Prepared, agree, body, has_fleets, stop_if_refused, tell_notices
+from dstack.cli.attached import Attached
+from dstack.cli.changes import differences
+from dstack.cli.failures import Quit
+from dstack.cli.packing import DEFAULT_LIMIT_BYTES, pack
+from dstack.cli.render import runs as words
+from dstack.cli.render.funnel import NO_FLEETS, no_offers
+from dstack.cli.render.plan import run_plan
+from dstack.cli.terminal import StatusLine, put, put_json, say, style, width
+from dstack.errors import DstackError, UsageError
+from dstack.model.configurations import TaskConfiguration
+
+Json = dict[str, Any]
+
+WATCH_S = 30.0
+
+
+def plan_run(client: Client, prepared: Prepared, options: Options) -> Json:
+    """Upload what the run brings along and ask for the plan."""
+    configuration = prepared.configuration
+    assert isinstance(configuration, TaskConfiguration)
+    profile = profiles.chosen(options.profile, options.no_profile, os.environ)
+    spec = {
+        "run_name": configuration.name,
+        "repo_id": "none",
+        "repo_data": {"repo_type": "virtual"},
+        "repo_code_hash": None,
+        "repo_dir": None,
+        "file_archives": _uploaded(client, prepared),
+        "working_dir": None,
+        "configuration_path": prepared.path,
+        "configuration": body(configuration),
+        "profile": profile,
+        "ssh_key_pub": None,
+    }
+    return client.runs.plan(spec, max_offers=options.max_offers, full_offers=options.full_offers)
+
+
+def show_run_plan(client: Client, plan: Json, options: Options) -> None:
+    """The plan as text; when nothing fits, why."""
+    put(run_plan(plan, verbose=options.verbose, width=width()))
+    put()
+    if not plan["job_plans"][0].get("offers"):
+        if has_fleets(client):
+            put("\n".join(no_offers(plan.get("x_report"))))
+        else:
+            put(style(NO_FLEETS, "red"))
+        put()
+    tell_notices(plan)
+
+
+def apply_run(client: Client, prepared: Prepared, options: Options) -> int:
+    """The exit code of the command."""
+    if options.json and not options.yes:
+        raise UsageError("--json asks no questions", hint="add -y; `dstack plan --json` shows the plan")
+    plan = plan_run(client, prepared, options)
+    if options.json:
+        tell_notices(plan)
+    else:
+        show_run_plan(client, plan, options)
+    stop_if_refused(plan)
+    run, verb = _submitted(client, plan, options)
+    if options.detach:
+        if options.json:
+            put_json(run)
+        else:
+            put(f"Run {words.name(run)} {verb}, detaching...")
+        return 0
+    say(f"Run {style(words.name(run), 'bold')} {verb}")
+    attached = Attached(client, run, assume_yes=options.yes, show_log=not options.json)
+    code = attached.follow()
+    if options.json:
+        put_json(attached.run)
+    return code
+
+
+def _uploaded(client: Client, prepared: Prepared) -> list[Json]:
+    limit = os.environ.get("DSTACK_SERVER_CODE_UPLOAD_LIMIT", "")
+    limit_bytes = int(limit) if limit.isdigit() and int(limit) else DEFAULT_LIMIT_BYTES
+    mappings = []
+    for file in getattr(prepared.configuration, "files", ()):
+        archive = pack(file.local_path, file.path, prepared.folder, limit_bytes)
+        stored = client.files.upload(archive.data, archive.sha256)
+        mappings.append({"id": stored["id"], "path": archive.path, "hash": archive.sha256})
+    return mappings
+
+
+def _submitted(client: Client, plan: Json, options: Options) -> tuple[Json, str]:
+    """The run and what happened to it: submitted or updated."""
+    spec, current = plan["run_spec"], plan.get("current_resource")
+    if current is None or words.finished(current):
+        name = spec.get("run_name")
+        agree(f"Submit the run {style(name, 'bold')}?" if name else "Submit a new run?", options)
+        return client.runs.apply(spec, current_resource=current, force=options.force), "submitted"
+    if _updates(plan, current, options):
+        return client.runs.apply(spec, current_resource=current, force=options.force), "updated"
+    current = _stopped(client, current)
+    return client.runs.apply(spec, current_resource=current, force=options.force), "submitted"
+
+
+def _updates(plan: Json, current: Json, options: Options) -> bool:
+    """Ask about a run that is active: whether it is updated in place (else it is to be stopped and overridden)."""
+    name = style(words.name(current), "bold")
+    say(f"Active run {name} already exists.")
+    changes = differences(current["run_spec"], plan.get("effective_run_spec") or plan["run_spec"])
+    if not changes:
+        say("Detected no changes.")
+        if options.yes and not options.force:
+            say("Use --force to apply anyway.")
+            raise Quit(0)
+        agree("Stop and override the run?", options)
+        return False
+    in_place = plan["action"] == "update"
+    say(f"Detected changes that {'can' if in_place else 'cannot'} be updated in-place:")
+    for change in changes:
+        say(change)
+    agree("Update the run?" if in_place else "Stop and override the run?", options)
+    return in_place
+
+
+def _stopped(client: Client, run: Json) -> Json:
+    """Stop the run and wait for its end. Ctrl-C leaves it stopping."""
+    name, status = words.name(run), StatusLine()
+    client.runs.stop([name])
+    seen: int | None = None
+    started = time.monotonic()
+    try:
+        while not words.finished(run):
+            status.tell(f"Stopping {name}: {words.status(run)}")
+            latest, seen = client.runs.watch(id=run["id"], seen=seen, wait_s=WATCH_S)
+            if latest is None:
+                raise DstackError(f"Run {name} was deleted meanwhile", hint="apply again")
+            run = latest
+            if time.monotonic() - started > 600 and not words.finished(run):
+                raise DstackError(f"Run {name} does not stop", hint=f"`dstack stop {name} --abort` ends it at once")
+    finally:
+        status.clear()
+    say(f"Run {name} stopped")
+    return run

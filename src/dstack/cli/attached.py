@@ -1,0 +1,204 @@
+"""Staying with a run until its end: what it does, its log, Ctrl-C, and a server that goes away meanwhile."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from typing import Any
+
+from dstack.api.client import Client
+from dstack.api.logs import LogPiece
+from dstack.cli.follow import Away, Back, Broken, Changed, LogEnd, follow_log, watch_run
+from dstack.cli.prompts import confirm
+from dstack.cli.render import runs as words
+from dstack.cli.terminal import StatusLine, put_bytes, say, style
+from dstack.errors import DstackError
+
+Json = dict[str, Any]
+
+INTERRUPTED = 130
+LAST_LOG_S = 20.0  # how long the rest of a log may take after the end of the run
+NO_LOG_S = 2.0  # the same for a run that was never placed
+
+
+class Attached:
+    """One run, followed by two threads (its state, its log) and shown by this one."""
+
+    def __init__(self, client: Client, run: Json, *, assume_yes: bool, show_log: bool = True):
+        self.run = run
+        self._client = client
+        self._assume_yes = assume_yes
+        self._show_log = show_log
+        self._name = words.name(run)
+        self._events: queue.Queue[Any] = queue.Queue(maxsize=1000)
+        self._stop = threading.Event()
+        self._status = StatusLine()
+        self._followed: str | None = None  # the submission whose log is shown
+        self._log_open = False
+        self._told = ""
+        self._last_byte = b"\n"
+        self._was_running = False
+
+    def follow(self) -> int:
+        """Show the run to its end; the exit code of the command."""
+        self._start(watch_run, self.run["id"])
+        try:
+            self._changed(self.run)
+            try:
+                self._until_finished()
+            except KeyboardInterrupt:
+                return self._interrupted()
+            return self._finished()
+        except SystemExit:
+            raise
+        except BaseException as end:
+            if not isinstance(end, (Exception, KeyboardInterrupt)):  # SIGTERM
+                self._talk("Detached")
+            raise
+        finally:
+            self._stop.set()
+            self._status.clear()
+
+    def _start(self, target: Any, *arguments: Any) -> None:
+        thread = threading.Thread(
+            target=target, args=(self._client.fork(), *arguments, self._events, self._stop), daemon=True
+        )
+        thread.start()
+
+    def _until_finished(self) -> None:
+        deadline: float | None = None
+        while True:
+            if words.finished(self.run) and deadline is None:
+                submission = words.submission(self.run)
+                placed = bool(submission and submission.get("job_provisioning_data"))
+                deadline = time.monotonic() + (LAST_LOG_S if placed else NO_LOG_S)
+            if deadline is not None and (not self._log_open or time.monotonic() >= deadline):
+                return
+            try:
+                self._handle(
+                    self._events.get(timeout=None if deadline is None else max(0.01, deadline - time.monotonic()))
+                )
+            except queue.Empty:
+                self._talk("The rest of the log did not come in time; `dstack logs` may have it later")
+                return
+
+    def _handle(self, event: Any) -> None:
+        match event:
+            case LogPiece():
+                self._log(event)
+            case Changed(run=run):
+                self._changed(run)
+            case LogEnd(submission_id=submission_id):
+                if submission_id == self._followed:
+                    self._log_open = False
+                    self._follow_newest()
+            case Away(error=error, patience_s=patience_s):
+                self._talk(f"{error.message}; trying again for {patience_s / 60:g} minutes, the run goes on meanwhile")
+            case Back():
+                self._talk("The server answers again")
+            case Broken(error=error):
+                raise error
+
+    def _changed(self, run: Json | None) -> None:
+        if run is None:
+            raise DstackError(f"Run {self._name} was deleted")
+        self.run = run
+        self._follow_newest()
+        if not words.finished(run):
+            self._show_state(run)
+
+    def _follow_newest(self) -> None:
+        """Follow the log of the newest submission, once that of the one before has been shown to its end."""
+        submission = words.submission(self.run)
+        if not self._show_log or self._log_open or submission is None or submission["id"] == self._followed:
+            return
+        self._followed, self._log_open = submission["id"], True
+        self._start(follow_log, submission["id"])
+
+    def _show_state(self, run: Json) -> None:
+        waiting = run.get("x_waiting_for")
+        text = f"{self._name}: {words.status(run)}{f' ({waiting})' if waiting else ''}"
+        if text == self._told:
+            return
+        self._told = text
+        if run["status"] == "running":
+            if not self._was_running:
+                self._talk(f"{self._name} provisioning completed (running)")
+            self._was_running = True
+        elif self._last_byte == b"\n":
+            self._status.tell(text)
+        else:
+            self._talk(text)
+
+    def _log(self, piece: LogPiece) -> None:
+        self._status.clear()
+        if piece.data:
+            put_bytes(piece.data)
+            self._last_byte = piece.data[-1:]
+        if piece.lost:
+            self._talk(f"{piece.lost} bytes of the log are missing")
+
+    def _talk(self, text: str) -> None:
+        """A line of talk that stays, on a line of its own."""
+        self._status.clear()
+        if self._last_byte != b"\n" and sys.stdout.isatty():
+            put_bytes(b"\n")
+        self._last_byte = b"\n"
+        say(text)
+
+    def _finished(self) -> int:
+        code = exit_code(self.run)
+        state = words.status(self.run)
+        self._talk(style(state[:1].upper() + state[1:], "green" if code == 0 else "red", stream=sys.stderr))
+        if code and (reason := words.error_text(self.run)):
+            say(reason)
+        if code:
+            say(f"hint: `dstack why {self._name}` tells more, `dstack event --target-run {self._name}` what happened")
+        return code
+
+    def _interrupted(self) -> int:
+        self._talk("")
+        if not self._assume_yes and self._wants_stop():
+            return self._stop_and_wait()
+        say("Detached")
+        say(f"hint: the run goes on; `dstack logs -f {self._name}` shows its log, `dstack stop {self._name}` ends it")
+        return INTERRUPTED
+
+    def _wants_stop(self) -> bool:
+        try:
+            return confirm(f"Stop the run {self._name} before detaching?", hint="no answer: the run goes on")
+        except KeyboardInterrupt:
+            return False
+
+    def _stop_and_wait(self) -> int:
+        """Ctrl-C while it stops aborts it; one more leaves it alone."""
+        self._client.runs.stop([self._name])
+        for outcome, when_interrupted in (("Stopped", self._abort), ("Aborted", None)):
+            try:
+                self._until_finished()
+                self._talk(outcome)
+                return INTERRUPTED
+            except KeyboardInterrupt:
+                self._talk("")
+                if when_interrupted:
+                    when_interrupted()
+        say("Detached")
+        return INTERRUPTED
+
+    def _abort(self) -> None:
+        say("Aborting")
+        self._client.runs.stop([self._name], abort=True)
+
+
+def exit_code(run: Json) -> int:
+    """0 done; the job's own code when it ended by itself; 1 when it could not run or was ended."""
+    if run["status"] == "done":
+        return 0
+    submission = words.submission(run) or {}
+    status = run.get("x_exit_status")
+    status = submission.get("exit_status") if status is None else status
+    if run["status"] != "failed" or not isinstance(status, int) or not status:
+        return 1
+    return status & 0xFF or 1

@@ -1,0 +1,119 @@
+"""The flags that `apply` and `plan` have in common, and what they mean together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from dstack.cli.applying import Options
+from dstack.cli.overrides import Overrides
+from dstack.cli.session import project_option
+from dstack.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SHARED = (
+    click.option("-f", "--file", metavar="FILE", help="The configuration file, `-` for stdin [default: .dstack.yml]"),
+    click.option("-n", "--name", metavar="NAME", help="Name of the run or fleet, instead of that in the file"),
+    click.option(
+        "-e",
+        "--env",
+        "env",
+        multiple=True,
+        metavar="KEY[=VALUE]",
+        help="An environment variable; the value is taken from yours without `=VALUE`",
+    ),
+    click.option("-v", "--verbose", is_flag=True, help="Show all properties in the plan"),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else"),
+    click.option(
+        "--max-offers",
+        type=click.IntRange(1, 10000),
+        default=3,
+        show_default=True,
+        metavar="N",
+        help="How many offers to show",
+    ),
+    click.option("--full-offers", is_flag=True, help="Also show offers that are not available now"),
+    click.option("--cpu", metavar="SPEC", help="Cores, for instance `4..8`"),
+    click.option("--gpu", metavar="SPEC", help="GPUs, for instance `A100:2` or `24GB..`"),
+    click.option("--memory", metavar="SIZE", help="Memory, for instance `32GB..`"),
+    click.option("--disk", metavar="SIZE", help="Disk, for instance `200GB..`"),
+    click.option("--profile", metavar="NAME", help="A profile of profiles.yml"),
+    click.option("--no-profile", is_flag=True, help="Use no profile, the default one neither"),
+    click.option("--max-price", type=float, metavar="DOLLARS", help="Per hour and instance"),
+    click.option("--max-duration", metavar="DURATION", help="How long the run may run, for instance `2h`, or `off`"),
+    click.option(
+        "-b",
+        "--backend",
+        "backends",
+        multiple=True,
+        metavar="NAME",
+        help="Only this backend; may be given several times",
+    ),
+    click.option(
+        "-r", "--region", "regions", multiple=True, metavar="NAME", help="Only this region; may be given several times"
+    ),
+    click.option(
+        "--instance-type",
+        "instance_types",
+        multiple=True,
+        metavar="NAME",
+        help="Only this instance type; may be given several times",
+    ),
+    click.option(
+        "--fleet", "fleets", multiple=True, metavar="NAME", help="Only this fleet; may be given several times"
+    ),
+    click.option("-R", "--reuse", is_flag=True, help="Use an instance that is there, create none"),
+    click.option("--dont-destroy", is_flag=True, help="Keep an instance that is created for the run"),
+    click.option("--idle-duration", metavar="DURATION", help="How long it is kept idle, for instance `1h`"),
+    click.option("--spot", "spot", flag_value="spot", help="Only spot instances"),
+    click.option("--on-demand", "spot", flag_value="on-demand", help="Only on-demand instances"),
+    click.option("--spot-auto", "spot", flag_value="auto", help="Spot and on-demand instances"),
+    click.option("--spot-policy", type=click.Choice(["spot", "on-demand", "auto"]), help="The same as one option"),
+    click.option("--retry", is_flag=True, help="Try again when there is no capacity, after interruptions and errors"),
+    click.option("--no-retry", is_flag=True, help="Do not try again"),
+    click.option("--retry-duration", metavar="DURATION", help="Try again for this long"),
+    project_option,
+    click.argument("run_args", nargs=-1, type=click.UNPROCESSED),
+)
+
+
+def apply_flags(function: F) -> F:
+    """All flags that change or show a plan."""
+    for option in reversed(_SHARED):
+        function = option(function)
+    return function
+
+
+def options_of(values: dict[str, Any], **more: Any) -> Options:
+    """The flags of one command line, checked against each other."""
+    _exclude(values, "reuse", "dont_destroy", "idle_duration")
+    _exclude(values, "retry", "no_retry", "retry_duration")
+    _exclude(values, "profile", "no_profile")
+    if values["spot"] and values["spot_policy"] and values["spot"] != values["spot_policy"]:
+        raise UsageError("--spot-policy contradicts --spot, --on-demand or --spot-auto")
+    fields = {key: values[key] for key in ("name", "max_price", "max_duration", "idle_duration")}
+    fields |= {key: list(values[key]) or None for key in ("backends", "regions", "instance_types", "fleets")}
+    fields["spot_policy"] = values["spot_policy"] or values["spot"]
+    fields["creation_policy"] = "reuse" if values["reuse"] else None
+    if values["dont_destroy"]:
+        fields["idle_duration"] = "off"
+    fields["retry"] = _retry(values)
+    resources = {key: values[key] for key in ("cpu", "gpu", "memory", "disk") if values[key]}
+    overrides = Overrides(fields, resources, tuple(values["env"]), tuple(values["run_args"]))
+    shared = {key: values[key] for key in ("file", "verbose", "max_offers", "full_offers", "profile", "no_profile")}
+    return Options(json=values["as_json"], overrides=overrides, **shared, **more)
+
+
+def _retry(values: dict[str, Any]) -> Any:
+    if values["retry_duration"]:
+        return {"duration": values["retry_duration"]}
+    return True if values["retry"] else False if values["no_retry"] else None
+
+
+def _exclude(values: dict[str, Any], *names: str) -> None:
+    given = [f"--{name.replace('_', '-')}" for name in names if values[name]]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other")

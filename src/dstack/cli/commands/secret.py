@@ -1,0 +1,81 @@
+"""`dstack secret`: values that runs may use."""
+
+from __future__ import annotations
+
+import click
+
+from dstack.cli.group import Group
+from dstack.cli.prompts import ask_secret, confirm
+from dstack.cli.render.table import table
+from dstack.cli.session import connect, project_option
+from dstack.cli.terminal import put, put_json, say, warn, width
+from dstack.errors import UsageError
+
+
+@click.group(cls=Group, invoke_without_command=True, epilog="Example: dstack secret set hf_token")
+@project_option
+@click.pass_context
+def secret(ctx: click.Context) -> None:
+    """Secrets of the project; without a subcommand, list their names."""
+    if ctx.invoked_subcommand is None:
+        _list(False)
+
+
+@secret.command("list", epilog="Example: dstack secret list --json")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+@project_option
+def list_(as_json: bool) -> None:
+    """List the names; values are not shown."""
+    _list(as_json)
+
+
+@secret.command(epilog="Example: dstack secret get hf_token")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+@project_option
+def get(name: str, as_json: bool) -> None:
+    """Show the value of a secret."""
+    with connect() as client:
+        found = client.secrets.get(name)
+    put_json(found) if as_json else put(table(("NAME", "VALUE"), [(found["name"], str(found.get("value") or ""))]))
+
+
+@secret.command("set", epilog="Example: dstack secret set hf_token < token.txt")
+@click.argument("name")
+@click.argument("value", required=False)
+@project_option
+def set_(name: str, value: str | None) -> None:
+    """Create a secret, or replace its value. Without VALUE it is asked for, or read from stdin.
+
+    A value on the command line can be seen by others on this machine and stays in the history of the shell.
+    """
+    if value is None:
+        value = ask_secret(f"Value of {name}: ")
+    if not value:
+        raise UsageError(f"No value for {name}", hint="type it, or pipe it in: `dstack secret set NAME < FILE`")
+    with connect() as client:
+        client.secrets.set(name, value)
+    if not name.replace("-", "_").isidentifier():
+        warn(f"${{{{ secrets.{name} }}}} is not a legal reference: a name should start with a letter")
+    put("OK")
+
+
+@secret.command(epilog="Example: dstack secret delete hf_token -y")
+@click.argument("name")
+@click.option("-y", "--yes", is_flag=True, help="Ask no questions")
+@project_option
+def delete(name: str, yes: bool) -> None:
+    """Delete a secret."""
+    with connect() as client:
+        if not yes and not confirm(f"Delete the secret {name}?"):
+            return say("Exiting...")
+        client.secrets.delete([name])
+    put("OK")
+
+
+def _list(as_json: bool) -> None:
+    with connect() as client:
+        secrets = client.secrets.list()
+    if as_json:
+        return put_json({"secrets": [{"id": item["id"], "name": item["name"]} for item in secrets]})
+    put(table(("NAME", "VALUE"), [(item["name"], "******") for item in secrets], width()))

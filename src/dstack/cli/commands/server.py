@@ -1,0 +1,75 @@
+"""`dstack server`: become the server process."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from dstack.cli.group import Group
+from dstack.errors import UsageError
+
+
+@click.group(cls=Group, invoke_without_command=True, epilog="Example: dstack server --port 3001 -y")
+@click.option(
+    "--host", metavar="ADDRESS", help="The address to listen on [env: DSTACK_SERVER_HOST; default: 127.0.0.1]"
+)
+@click.option(
+    "-p",
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="The port to listen on [env: DSTACK_SERVER_PORT; default: 3000]",
+)
+@click.option(
+    "-l",
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    help="How much to log [env: DSTACK_SERVER_LOG_LEVEL; default: info]",
+)
+@click.option("-d", "--debug", is_flag=True, help="The same as -l debug")
+@click.option("-y", "--yes", is_flag=True, help="Write this server into ~/.dstack/config.yml without asking")
+@click.option("-n", "--no", is_flag=True, help="Leave ~/.dstack/config.yml as it is")
+@click.option(
+    "--token", metavar="TOKEN", help="The admin's token, instead of a random one [env: DSTACK_SERVER_ADMIN_TOKEN]"
+)
+@click.pass_context
+def server(
+    ctx: click.Context,
+    host: str | None,
+    port: int | None,
+    log_level: str | None,
+    debug: bool,
+    yes: bool,
+    no: bool,
+    token: str | None,
+) -> None:
+    """Start a server on this machine; its state lies in ~/.dstack/server.
+
+    The first start prints the address, the token and the command to type next.
+    """
+    if yes and no:
+        raise UsageError("-y and -n exclude each other")
+    if ctx.invoked_subcommand is not None:
+        return
+    level = "debug" if debug else log_level
+    arguments = [*(["--host", host] if host else []), *(["--port", str(port)] if port else [])]
+    arguments += [*(["--log-level", level.lower()] if level else []), *(["-y"] if yes else []), *(["-n"] if no else [])]
+    _become(arguments, token)
+
+
+@server.command("reset-token", epilog="Example: dstack server reset-token")
+def reset_token() -> None:
+    """Give the admin a new token and print it; the old one ends."""
+    _become(["reset-token"], None)
+
+
+def _become(arguments: list[str], token: str | None) -> None:
+    """This process becomes the server. The token goes through the environment: argv is for everybody to see."""
+    environment = dict(os.environ)
+    if token:
+        environment["DSTACK_SERVER_ADMIN_TOKEN"] = token
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "dstack.server", *arguments], environment)

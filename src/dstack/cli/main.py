@@ -1,0 +1,52 @@
+"""The entry point: quick answers first, then the command, and one place where failures become words and exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from dstack import __version__
+from dstack.cli.registry import root_help
+
+
+class Terminated(BaseException):
+    """SIGTERM came: unwind as for Ctrl-C, ask nothing."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command line and exit: 0 done, 1 failed, 2 usage, 130 interrupted, or the exit code of the job."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of one command line."""
+    if not arguments or arguments in (["-h"], ["--help"]):
+        return _print(root_help())
+    if arguments in (["-v"], ["--version"]):
+        return _print(__version__)
+    from dstack.cli.failures import guarded  # click is imported from here on
+
+    signal.signal(signal.SIGTERM, _terminate)
+    return guarded(arguments, Terminated)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
+    raise Terminated
+
+
+def _print(text: str) -> int:
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    main()

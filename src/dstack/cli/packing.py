@@ -1,0 +1,93 @@
+"""Local files of a configuration as archives: the same files always give the same bytes, hence the same hash."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import posixpath
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dstack.cli.ignore import Ignored
+from dstack.errors import ConfigurationError
+
+DEFAULT_LIMIT_BYTES = 2 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A tar that is unpacked in the folder `path` of the container (relative: to the working directory)."""
+
+    data: bytes
+    path: str
+    sha256: str
+
+
+def pack(local: str, target: str, folder: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Archive:
+    """The archive of a file or directory; `local` is relative to `folder`, `target` its path in the container."""
+    source = folder / os.path.expanduser(local)
+    if not source.exists():
+        raise ConfigurationError(
+            f"files: {local} does not exist", hint=f"paths are relative to the configuration file, in {folder}"
+        )
+    buffer = io.BytesIO()
+    sizes: dict[str, int] = {}
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        if source.is_dir():
+            path = target
+            for file, name in _walk(source, "", Ignored()):
+                _add(tar, file, name, sizes, limit_bytes, local)
+        else:
+            path, name = posixpath.split(target)
+            _add(tar, source, name or source.name, sizes, limit_bytes, local)
+    data = buffer.getvalue()
+    return Archive(data, path or ".", hashlib.sha256(data).hexdigest())
+
+
+def _walk(folder: Path, base: str, above: Ignored) -> Iterator[tuple[Path, str]]:
+    """Everything that goes along, in a fixed order; links stay links."""
+    ignored = above.within(folder, base)
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        name = f"{base}/{entry.name}" if base else entry.name
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if ignored.matches(name, is_folder):
+            continue
+        if is_folder:
+            yield Path(entry.path), name
+            yield from _walk(Path(entry.path), name, ignored)
+        elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
+            yield Path(entry.path), name
+
+
+def _add(tar: tarfile.TarFile, file: Path, name: str, sizes: dict[str, int], limit_bytes: int, local: str) -> None:
+    if not name.isprintable():
+        raise ConfigurationError(f"files: {local}: the name {name!r} cannot be sent")
+    info = tar.gettarinfo(str(file), arcname=name)
+    # Only what the run can see makes the hash: not when and by whom it was copied to this machine.
+    info.mtime, info.uid, info.gid, info.uname, info.gname = 0, 0, 0, "", ""
+    info.mode = 0o755 if info.isdir() or info.mode & 0o100 else 0o644
+    if info.islnk():
+        info.type, info.linkname, info.size = tarfile.REGTYPE, "", file.stat().st_size
+    sizes[name] = info.size
+    if sum(sizes.values()) > limit_bytes:
+        raise _too_large(local, sizes, limit_bytes)
+    if not info.isreg():
+        tar.addfile(info)
+        return
+    with open(file, "rb") as content:
+        tar.addfile(info, content)
+
+
+def _too_large(local: str, sizes: dict[str, int], limit_bytes: int) -> ConfigurationError:
+    largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+    listed = ", ".join(f"{name} ({sizes[name] / 1048576:.1f}MB)" for name in largest)
+    return ConfigurationError(
+        f"files: {local} is larger than {limit_bytes / 1048576:g}MB, the limit for uploaded files",
+        hint=f"largest so far: {listed}; list what the run does not need in .dstackignore, "
+        "or raise DSTACK_SERVER_CODE_UPLOAD_LIMIT here and on the server",
+    )

@@ -1,0 +1,107 @@
+"""The tables of `dstack fleet`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dstack.cli.render import values
+from dstack.cli.render.table import properties, table
+from dstack.cli.terminal import style
+
+Json = dict[str, Any]
+
+HEADERS = ("FLEET", "INSTANCE", "BACKEND", "GPU", "PRICE", "STATUS", "CREATED")
+VERBOSE_HEADERS = ("FLEET", "INSTANCE", "BACKEND", "RESOURCES", "INSTANCE TYPE", "PRICE", "STATUS", "CREATED", "ERROR")
+BUSY_WITH = ("pending", "provisioning", "terminating")
+
+_COLOURS = {"idle": "green", "busy": "blue", "terminating": "yellow", "terminated": "dim"}
+
+
+def fleets_table(fleets: Sequence[Json], now: float, *, verbose: bool = False, width: int | None = None) -> str:
+    """A row per instance; a fleet without instances has one row of its own."""
+    rows = [row for fleet in fleets for row in _rows(fleet, now, verbose)]
+    return table(VERBOSE_HEADERS if verbose else HEADERS, rows, width)
+
+
+def details(fleet: Json, now: float) -> str:
+    """A fleet for people: what it is, then its instances."""
+    configuration = fleet["spec"]["configuration"]
+    nodes = configuration.get("nodes")
+    rows = [
+        ("Name", fleet["name"]),
+        ("Project", fleet["project_name"]),
+        ("Status", str(fleet.get("status_message") or fleet["status"])),
+        ("Type", "ssh" if configuration.get("ssh_config") else "backend"),
+        ("Nodes", nodes_text(nodes) if nodes else ""),
+        ("Created", values.age(fleet.get("created_at"), now)),
+    ]
+    return properties([row for row in rows if row[1]]) + "\n\n" + fleets_table([fleet], now, verbose=True)
+
+
+def nodes_text(nodes: Any) -> str:
+    """`min=0 target=0 max=2`."""
+    if not isinstance(nodes, dict):
+        return str(nodes)
+    top = "unlimited" if nodes.get("max") is None else nodes["max"]
+    low = nodes.get("min") or 0
+    target = low if nodes.get("target") is None else nodes["target"]
+    return f"min={low} target={target} max={top}"
+
+
+def settled(fleet: Json) -> bool:
+    """Whether no instance is on its way to anywhere."""
+    return not any(instance["status"] in BUSY_WITH for instance in fleet.get("instances") or [])
+
+
+def failed_instances(fleet: Json) -> list[Json]:
+    """Instances that ended for a reason that nobody asked for."""
+    asked = ("terminated_by_user", "idle_timeout", "job_finished", None)
+    return [
+        i
+        for i in fleet.get("instances") or []
+        if i["status"] == "terminated" and i.get("termination_reason") not in asked
+    ]
+
+
+def instance_status(instance: Json) -> str:
+    """`idle`, `2/8 busy`, `idle (unreachable)`."""
+    text, total = str(instance["status"]), instance.get("total_blocks") or 1
+    if text == "busy" and total > 1:
+        text = f"{instance.get('busy_blocks', 0)}/{total} busy"
+    if instance.get("unreachable"):
+        return f"{text} (unreachable)"
+    health = instance.get("health_status") or "healthy"
+    return text if health == "healthy" else f"{text} ({health})"
+
+
+def _rows(fleet: Json, now: float, verbose: bool) -> list[tuple[str, ...]]:
+    instances = [i for i in fleet.get("instances") or [] if verbose or i["status"] != "terminated"]
+    label = style(fleet["name"], "bold")
+    if not instances:
+        state = "-" if fleet["status"] == "active" else str(fleet["status"])
+        created = values.age(fleet.get("created_at"), now)
+        return [(label, "-", "-", "-", "-", *(("-",) if verbose else ()), state, created, *(("",) if verbose else ()))]
+    rows = [_row(instance, now, verbose) for instance in instances]
+    return [(label if index == 0 else "", *row) for index, row in enumerate(rows)]
+
+
+def _row(instance: Json, now: float, verbose: bool) -> tuple[str, ...]:
+    kind = instance.get("instance_type") or {}
+    resources = kind.get("resources") or {}
+    spot = " (spot)" if resources.get("spot") else ""
+    state = instance["status"]
+    words = style(instance_status(instance), *((_COLOURS[state],) if state in _COLOURS else ()))
+    number, where = str(instance["instance_num"]), _where(instance)
+    price, created = values.money(instance.get("price")), values.age(instance.get("created"), now)
+    if not verbose:
+        return number, where, values.gpus(resources) + spot if values.gpus(resources) else "-", price, words, created
+    error = str(instance.get("termination_reason_message") or instance.get("termination_reason") or "")
+    shown = values.resources(resources) if resources else "-"
+    return number, where, shown, str(kind.get("name") or ""), price, words, created, error
+
+
+def _where(instance: Json) -> str:
+    """`gcp (europe-west-1)`; hosts of one's own are `ssh (remote)`."""
+    text = values.place(instance)
+    return "ssh (remote)" if text == "ssh" else text

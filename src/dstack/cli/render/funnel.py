@@ -1,0 +1,45 @@
+"""Why nothing fits, in words: how many offers each filter dropped, and the smallest change that helps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = dict[str, Any]
+
+NO_FLEETS = """\
+The project has no fleets. Create one before submitting a run.
+
+A fleet says where runs may go. Ready to paste:
+
+  cat > fleet.dstack.yml <<'END'
+  type: fleet
+  name: default
+  nodes: 0..2
+  END
+  dstack apply -f fleet.dstack.yml -y"""
+
+
+def no_offers(report: Json | None) -> list[str]:
+    """The lines to show when no offer fits; `report` is the PlacementReport of the plan, if the server sent one."""
+    lines = ["No matching instance offers available."]
+    if not report:
+        return lines
+    considered = int(report.get("considered") or 0)
+    if not considered:
+        lines.append(" No backend or instance of the project's fleets was even looked at.")
+    else:
+        lines.append(f" {considered} {'was' if considered == 1 else 'were'} looked at:")
+    lines += [f"  {_drop(drop)}" for drop in report.get("drops") or []]
+    hint = smallest_change(report)
+    return [*lines, f" What would help: {hint}"] if hint else lines
+
+
+def smallest_change(report: Json) -> str | None:
+    """The hint of the filter that dropped last: those that came so far passed all others."""
+    hints = [drop["hint"] for drop in report.get("drops") or [] if drop.get("hint")]
+    return str(hints[-1]) if hints else None
+
+
+def _drop(drop: Json) -> str:
+    nearest = f" (nearest: {drop['nearest']})" if drop.get("nearest") else ""
+    return f"{drop.get('count', 1)} x {drop['reason']}{nearest}"
