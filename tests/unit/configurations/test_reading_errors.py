@@ -3,7 +3,8 @@
 import pytest
 
 from dstack.errors import ConfigurationError
-from dstack.model.configurations.reading import parse, parse_profile, read
+from dstack.model.configurations.reading import parse, parse_profile, read, validate
+from dstack.model.profile import ProfileRetry
 
 
 def refusal(text):
@@ -145,3 +146,13 @@ def test_a_profile_is_as_strict_as_a_configuration():
     with pytest.raises(ConfigurationError) as refused:
         parse_profile({"name": "p", "max_pricee": 3}, "profile")
     assert refused.value.message == "profile: max_pricee: unknown key"
+
+
+def test_data_of_other_models_is_refused_in_the_same_words():
+    assert validate(ProfileRetry, {"duration": "1h"}, "retry").duration == 3600
+    with pytest.raises(ConfigurationError) as refused:
+        validate(ProfileRetry, {"duration": "1h", "on_event": []}, "retry")
+    assert (refused.value.message, refused.value.hint) == (
+        "retry: on_event: unknown key, expected one of `on_events`, `duration`",
+        "did you mean `on_events`?",
+    )

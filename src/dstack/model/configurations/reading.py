@@ -58,6 +58,18 @@ def parse_profile(data: Any, where: str) -> Profile:
     return _validated(Profile, data, place)[0]
 
 
+def validate(model: type[M], data: Any, where: str) -> M:
+    """Data of any other model, refused in the same words."""
+    place = _Place(where)
+    if illegal := illegal_text(data):
+        place.refuse(illegal, root="body")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        found = problems(error, model, data)
+    place.refuse(*found, root="body")
+
+
 class _Place:
     """Where the document is, and how its problems become one error."""
 
