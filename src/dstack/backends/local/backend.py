@@ -125,20 +125,23 @@ class LocalBackend:
         return unix_connect(str(self._socket(token)))
 
     async def _ensure_agent(self, token: str) -> None:
-        """Start the instance's agent unless it runs. Raises BackendError with what the agent said."""
         async with self._lock(token):
-            folder = self._folder(token)
-            if process.alive(folder):
-                return
-            command = [*self._command("serve"), "--state", str(folder), "--socket", str(self._socket(token))]
-            code, out = await self._call([*command, *self._options(), "--daemon"], START_DEADLINE_S)
-            # "already served": another process of ours was quicker.
-            if code and not process.alive(folder):
-                raise BackendError(f"The agent did not start: {out.strip()[-500:]}")
+            await self._start_agent(token)
+
+    async def _start_agent(self, token: str) -> None:
+        """Start the instance's agent unless it runs. Raises BackendError with what the agent said."""
+        folder = self._folder(token)
+        if process.alive(folder):
+            return
+        command = [*self._command("serve"), "--state", str(folder), "--socket", str(self._socket(token))]
+        code, out = await self._call([*command, *self._options(), "--daemon"], START_DEADLINE_S)
+        # "already served": another process of ours was quicker.
+        if code and not process.alive(folder):
+            raise BackendError(f"The agent did not start: {out.strip()[-500:]}")
 
     async def _remove_tasks(self, token: str) -> None:
         """Kill and remove what still runs there, through the agent: only it knows containers and processes."""
-        await self._ensure_agent(token)
+        await self._start_agent(token)
         client = AgentClient(unix_connect(str(self._socket(token))))
         try:
             for task in await client.tasks():
