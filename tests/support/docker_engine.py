@@ -17,12 +17,15 @@ import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 BUSYBOX_IMAGE = "dstack-test-busybox:latest"
 DEFAULT_SOCKET = "/var/run/docker.sock"
+APPLETS = ("sh", "echo", "cat", "sleep", "printf", "ls", "id", "env", "pwd", "kill", "true", "false", "touch", "wc")
+APPLETS += ("dd", "head", "tail", "seq", "stat", "grep", "yes", "nc", "wget", "httpd", "mkdir", "hostname")
 START_S = 60.0
 STOP_S = 30.0
 
@@ -54,9 +57,7 @@ def import_busybox(url: str) -> None:
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
             tar.addfile(entry)
         tar.add(binary.resolve(), "bin/busybox")
-        for (
-            name
-        ) in "sh echo cat sleep printf ls id env pwd kill true false touch wc dd head tail seq stat grep trap".split():
+        for name in APPLETS:
             entry = tarfile.TarInfo("bin/" + name)
             entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(entry)
@@ -106,6 +107,8 @@ def own_engine() -> Iterator[str]:
         yield engine.url
     finally:
         engine.stop()
+        # dockerd leaves this mount behind
+        subprocess.run(["umount", f"{folder}/exec/netns/default"], capture_output=True, check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -121,8 +124,14 @@ class Engine:
         f = self._folder
         with open(f / "log", "ab") as log:
             self._process = subprocess.Popen(
-                ["dockerd", "-H", self.url, "--data-root", f"{f}/data", "--exec-root", f"{f}/exec"]
-                + ["--pidfile", f"{f}/pid", "--log-level", "warn"],
+                [
+                    "dockerd",
+                    "--log-level=warn",
+                    f"--host={self.url}",
+                    f"--pidfile={f}/pid",
+                    f"--data-root={f}/data",
+                    f"--exec-root={f}/exec",
+                ],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -158,7 +167,7 @@ class _UnixConnection(HTTPConnection):
         self.sock.connect(self._path)
 
 
-def call(url: str, method: str, path: str) -> object:
+def call(url: str, method: str, path: str) -> Any:
     """One call of the engine's API, for looking behind the agent's back."""
     return json.loads(_request(url, method, path)[1] or b"null")
 

@@ -159,7 +159,8 @@ class DockerClient:
         try:
             await exchange_request(exchange, ("\r\n".join(lines) + "\r\n\r\n").encode() + data, file)
             if exchange.status >= 400:
-                raise EngineError(exchange.status, _message(await exchange.body()))
+                text = b"" if method == "HEAD" else await exchange.body()
+                raise EngineError(exchange.status, _message(text))
             return exchange
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             await exchange.__aexit__()

@@ -13,6 +13,7 @@ log = logging.getLogger("dstack.agent")
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_JSON_BYTES = 16 * 1024 * 1024
+MAX_SKIPPED_BYTES = 64 * 1024 * 1024
 PIECE_BYTES = 256 * 1024
 STALLED_S = 60.0  # a body of which nothing arrives for so long is given up
 
@@ -65,16 +66,23 @@ class Request:
     async def json(self) -> Any:
         """The body as JSON. Raises HttpError."""
         if self.length > MAX_JSON_BYTES:
-            raise HttpError(413, "too_large", "the body is larger than %d bytes" % MAX_JSON_BYTES, close=True)
+            raise HttpError(413, "too_large", "the body is larger than %d bytes" % MAX_JSON_BYTES)
         data = b"".join([piece async for piece in self.pieces()])
         try:
             return json.loads(data.decode()) if data else {}
         except ValueError as e:
             raise HttpError(400, "bad_request", "the body is no JSON: %s" % e) from None
 
-    @property
-    def fully_read(self) -> bool:
-        return self._read >= self.length
+    async def skip_rest(self) -> bool:
+        """Read on to the end of the body; False when that is too far.
+
+        A refusal is lost on the way when the connection is closed before the caller has sent everything.
+        """
+        if self.length - self._read > MAX_SKIPPED_BYTES:
+            return False
+        async for _ in self.pieces():
+            pass
+        return True
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -126,8 +134,7 @@ class HttpServer:
             request = _parse(head, reader, writer)
             method = request.method
             response = await self._answer(request)
-            if not request.fully_read:
-                keep = False
+            keep = await request.skip_rest()
         except HttpError as e:
             response = _error(e)
             keep = False

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -236,28 +236,23 @@ def _short_path(path: str):
 
 
 async def _talk(connection: _Connection, method: str, path: str, content: bytes | str | Path) -> _Answer:
-    """Send one request, read its answer. An agent that refuses early is heard although the body was not taken whole."""
+    """Send one request, read its answer."""
     size = len(content) if isinstance(content, bytes) else await asyncio.to_thread(os.path.getsize, content)
     head = f"{method} {path} HTTP/1.1\r\nHost: agent\r\nContent-Length: {size}\r\n\r\n"
-    connection.writer.write(head.encode("ascii"))
-    try:
-        async for piece in _pieces(content):
-            connection.writer.write(piece)
-            await connection.writer.drain()
-    except (BrokenPipeError, ConnectionResetError):
-        if not size:
-            raise
+    if isinstance(content, bytes):
+        connection.writer.write(head.encode("ascii") + content)
+        await connection.writer.drain()
+    else:
+        connection.writer.write(head.encode("ascii"))
+        await _send_file(connection.writer, content)
     return await _read_answer(connection.reader, method)
 
 
-async def _pieces(content: bytes | str | Path) -> AsyncIterator[bytes]:
-    if isinstance(content, bytes):
-        if content:
-            yield content
-        return
-    with await asyncio.to_thread(open, content, "rb") as f:
+async def _send_file(writer: asyncio.StreamWriter, path: str | Path) -> None:
+    with await asyncio.to_thread(open, path, "rb") as f:
         while piece := await asyncio.to_thread(f.read, PIECE_BYTES):
-            yield piece
+            writer.write(piece)
+            await writer.drain()
 
 
 async def _read_answer(reader: asyncio.StreamReader, method: str) -> _Answer:

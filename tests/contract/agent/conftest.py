@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.docker_engine import BUSYBOX_IMAGE, docker_engine
 
 from dstack.agent.bundle import build
 from dstack.agentapi.client import AgentClient, AgentUnreachable, unix_connect
 from dstack.agentapi.wire import ENDED, StopRequest, TaskReport, TaskSpec
+from support.docker_engine import BUSYBOX_IMAGE, docker_engine
 
 __all__ = ["docker_engine"]
 

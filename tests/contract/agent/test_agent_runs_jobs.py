@@ -119,7 +119,7 @@ async def test_a_task_that_is_sent_again_is_not_started_again(agent):
 
 
 async def test_marks_tell_when_parts_of_the_log_were_written(agent):
-    report, log = await agent.run("echo a; sleep 0.2; echo b")
+    await agent.run("echo a; sleep 0.2; echo b")
     task = (await agent.client.tasks())[0]
     chunk = await agent.client.logs(task.id, 0)
     assert [offset for offset, _ in chunk.marks] == [0, 2]
