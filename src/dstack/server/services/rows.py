@@ -1,4 +1,4 @@
-"""What services do with versioned rows: read sets of them, create them due, change them under a lock, tell the engine."""
+"""What services do with versioned rows: read sets, create them due, change them under a lock, tell the engine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dstack.ids import derived_id
 from dstack.model.row import Ref, Row
 from dstack.server.parts import Parts
 from dstack.server.store.codec import decode, encode, encode_field
@@ -53,11 +52,6 @@ async def change_rows(connection: AsyncConnection, cls: type[Row], ids: Collecti
 def live(cls: type[Row]) -> Any:
     """The SQL condition of rows that are not finished."""
     return TABLES[cls.kind].c.status.not_in(sorted(cls.terminal_statuses()))
-
-
-def queue_ref(project_id: str) -> Ref:
-    """The one queue of a project."""
-    return Ref("queue", derived_id(project_id, "queue"))
 
 
 def announce(parts: Parts, refs: Iterable[Ref]) -> None:

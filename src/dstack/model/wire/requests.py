@@ -1,0 +1,293 @@
+"""Request bodies. Envelopes ignore fields that they do not know: clients of other versions send more, or less.
+
+`run_spec`, `spec` and what lies in them stay plain data here; the services read them strictly.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import UUID4, BaseModel, ConfigDict, Field
+
+PROJECT_NAME = r"^[a-zA-Z0-9-_]{1,50}$"
+USER_NAME = r"^[a-zA-Z0-9-_]{1,60}$"
+SECRET_NAME = r"^[A-Za-z0-9-_]{1,200}$"
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+# Users and projects.
+
+
+class ListUsers(Body):
+    return_total_count: bool = False
+    name_pattern: str | None = None
+    prev_created_at: datetime | None = None
+    prev_id: UUID | None = None
+    limit: Annotated[int, Field(ge=1, le=2000)] = 2000
+    ascending: bool = False
+
+
+class Username(Body):
+    username: str
+
+
+class SaveUser(Body):
+    username: str
+    global_role: Literal["admin", "user"]
+    email: str | None = None
+    active: bool = True
+
+
+class DeleteUsers(Body):
+    users: list[str]
+
+
+class ListProjects(Body):
+    include_not_joined: bool = True
+    username: str | None = None
+    return_total_count: bool = False
+    name_pattern: str | None = None
+    prev_created_at: datetime | None = None
+    prev_id: UUID | None = None
+    limit: Annotated[int, Field(ge=1, le=2000)] = 2000
+    ascending: bool = False
+
+
+class CreateProject(Body):
+    project_name: str
+    is_public: bool = False
+
+
+class UpdateProject(Body):
+    is_public: bool | None = None
+
+
+class DeleteProjects(Body):
+    projects_names: list[str]
+
+
+class MemberSetting(Body):
+    username: str
+    project_role: Literal["admin", "manager", "user"]
+
+
+class Members(Body):
+    members: list[MemberSetting]
+
+
+class Usernames(Body):
+    usernames: list[str]
+
+
+# Runs.
+
+
+class ListRuns(Body):
+    project_name: str | None = None
+    repo_id: str | None = None
+    username: str | None = None
+    only_active: bool = False
+    include_jobs: bool = True
+    job_submissions_limit: Annotated[int, Field(ge=0)] | None = None
+    prev_submitted_at: datetime | None = None
+    prev_run_id: UUID | None = None
+    limit: Annotated[int, Field(ge=0, le=100)] = 100
+    ascending: bool = False
+
+
+class GetRun(Body):
+    run_name: str | None = None
+    id: UUID | None = None
+
+
+class GetRunPlan(Body):
+    run_spec: dict[str, Any]
+    max_offers: Annotated[int, Field(ge=0)] | None = None
+    reverse_offers: bool = False
+    full_offers: bool = False
+    unallocated_resources: bool = False
+    for_offers_only: bool = False
+
+
+class RunPlanInput(Body):
+    run_spec: dict[str, Any]
+    current_resource: dict[str, Any] | None = None
+
+
+class ApplyRunPlan(Body):
+    plan: RunPlanInput
+    force: bool = False
+
+
+class StopRuns(Body):
+    runs_names: list[str]
+    abort: bool = False
+
+
+class DeleteRuns(Body):
+    runs_names: list[str]
+
+
+class WatchRun(Body):
+    run_name: str | None = None
+    id: UUID | None = None
+    seen: int | None = None
+    wait_s: Annotated[float, Field(ge=0, le=60)] = 0.0
+
+
+class RunName(Body):
+    run_name: str
+
+
+# Fleets and instances.
+
+
+class ListFleets(Body):
+    project_name: str | None = None
+    only_active: bool = False
+    include_imported: bool = False
+    prev_created_at: datetime | None = None
+    prev_id: UUID | None = None
+    limit: Annotated[int, Field(ge=0, le=100)] = 100
+    ascending: bool = False
+
+
+class ListProjectFleets(Body):
+    include_imported: bool = False
+
+
+class GetFleet(Body):
+    name: str | None = None
+    id: UUID | None = None
+
+
+class GetFleetPlan(Body):
+    spec: dict[str, Any]
+
+
+class FleetPlanInput(Body):
+    spec: dict[str, Any]
+    current_resource: dict[str, Any] | None = None
+
+
+class ApplyFleetPlan(Body):
+    plan: FleetPlanInput
+    force: bool = False
+
+
+class Names(Body):
+    names: list[str]
+
+
+class Name(Body):
+    name: str
+
+
+class DeleteFleetInstances(Body):
+    name: str
+    instance_nums: list[int]
+
+
+class ListInstances(Body):
+    project_names: list[str] | None = None
+    fleet_ids: list[UUID] | None = None
+    only_active: bool = False
+    include_imported: bool = False
+    prev_created_at: datetime | None = None
+    prev_id: UUID | None = None
+    limit: Annotated[int, Field(ge=0, le=1000)] = 1000
+    ascending: bool = False
+
+
+class GetInstance(Body):
+    id: UUID
+
+
+class InstanceHealthChecks(Body):
+    fleet_name: str
+    instance_num: int
+
+
+# Logs, events, secrets, files, repos, offers.
+
+
+class PollLogs(Body):
+    run_name: str
+    job_submission_id: UUID4
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    descending: bool = False
+    next_token: str | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    diagnose: bool = False
+
+
+class FollowLogs(Body):
+    job_submission_id: UUID4
+    offset: Annotated[int, Field(ge=0)] = 0
+    wait: bool = True
+
+
+class ListEvents(Body):
+    target_projects: list[UUID] | None = None
+    target_users: list[UUID] | None = None
+    target_fleets: list[UUID] | None = None
+    target_instances: list[UUID] | None = None
+    target_runs: list[UUID] | None = None
+    target_jobs: list[UUID] | None = None
+    target_volumes: list[UUID] | None = None
+    target_gateways: list[UUID] | None = None
+    target_gateway_replicas: list[UUID] | None = None
+    target_secrets: list[UUID] | None = None
+    target_presets: list[UUID] | None = None
+    within_projects: list[UUID] | None = None
+    within_fleets: list[UUID] | None = None
+    within_runs: list[UUID] | None = None
+    within_gateways: list[UUID] | None = None
+    include_target_types: list[str] | None = None
+    actors: list[UUID | None] | None = None
+    prev_recorded_at: datetime | None = None
+    prev_id: UUID | None = None
+    limit: Annotated[int, Field(ge=0, le=100)] = 100
+    ascending: bool = False
+
+
+class SaveSecret(Body):
+    name: str
+    value: str
+
+
+class DeleteSecrets(Body):
+    secrets_names: list[str]
+
+
+class ArchiveHash(Body):
+    hash: str
+
+
+class GetRepo(Body):
+    repo_id: str
+    include_creds: bool = False
+
+
+class SaveRepo(Body):
+    repo_id: str
+    repo_info: dict[str, Any]
+    repo_creds: dict[str, Any] | None = None
+
+
+class DeleteRepos(Body):
+    repos_ids: list[str]
+
+
+class ListGpus(Body):
+    run_spec: dict[str, Any]
+    group_by: list[Literal["backend", "region", "count"]] | None = None
+    reverse: bool = False
+    full_offers: bool = False
+    unallocated_resources: bool = False

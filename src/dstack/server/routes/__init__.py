@@ -1,0 +1,51 @@
+"""The HTTP API: thin functions from requests to services."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from dstack.server.routes import (
+    account,
+    errors,
+    events,
+    files,
+    fleets,
+    gpus,
+    instances,
+    later,
+    logs,
+    metrics,
+    projects,
+    repos,
+    runs,
+    secrets,
+    server,
+    users,
+    version,
+)
+
+_MODULES = (
+    server,
+    account,
+    users,
+    projects,
+    runs,
+    fleets,
+    instances,
+    gpus,
+    logs,
+    metrics,
+    secrets,
+    events,
+    files,
+    repos,
+    later,
+)
+
+
+def install(app: FastAPI) -> None:
+    """Routes, error handlers and the version check. `app.state.parts` must be set before the first request."""
+    errors.install(app)
+    app.add_middleware(version.VersionCheck)
+    for module in _MODULES:
+        app.include_router(module.router)

@@ -1,0 +1,84 @@
+"""What routes depend on: the parts of this server, and who calls with which rights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from dstack.errors import AccessDenied, NotAuthenticated
+from dstack.server.auth.identity import Access, User, find_access, find_user
+from dstack.server.parts import Parts
+from dstack.server.routes.errors import PathNotFound
+
+DENIED = "Access denied"
+
+
+def parts_of(request: Request) -> Parts:
+    return request.app.state.parts
+
+
+def bearer(request: Request) -> str:
+    """The token of the request. Raises NotAuthenticated without one."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise NotAuthenticated("Not authenticated")
+    return token.strip()
+
+
+PartsOf = Annotated[Parts, Depends(parts_of)]
+Token = Annotated[str, Depends(bearer)]
+
+
+async def caller(parts: PartsOf, token: Token) -> User:
+    async with parts.database.read() as connection:
+        user = await find_user(connection, token)
+    if user is None:
+        raise AccessDenied("Invalid token")
+    return user
+
+
+async def visitor(parts: PartsOf, token: Token, project_name: str) -> Access:
+    """Whoever may look at the project: members, global admins, and everybody when it is public."""
+    async with parts.database.read() as connection:
+        found = await find_access(connection, token, project_name)
+    if found is None:
+        raise AccessDenied("Invalid token")
+    user, access = found
+    if access is None:
+        raise PathNotFound("Not found")
+    if access.role is None and not user.is_admin and not access.project.is_public:
+        raise AccessDenied(DENIED)
+    return access
+
+
+async def member(access: Annotated[Access, Depends(visitor)]) -> Access:
+    if access.role is None and not access.user.is_admin:
+        raise AccessDenied(DENIED)
+    return access
+
+
+async def manager(access: Annotated[Access, Depends(member)]) -> Access:
+    if not access.manages:
+        raise AccessDenied(DENIED)
+    return access
+
+
+async def project_admin(access: Annotated[Access, Depends(member)]) -> Access:
+    if not access.administers:
+        raise AccessDenied(DENIED)
+    return access
+
+
+async def global_admin(user: Annotated[User, Depends(caller)]) -> User:
+    if not user.is_admin:
+        raise AccessDenied(DENIED)
+    return user
+
+
+Caller = Annotated[User, Depends(caller)]
+Visitor = Annotated[Access, Depends(visitor)]
+Member = Annotated[Access, Depends(member)]
+Manager = Annotated[Access, Depends(manager)]
+ProjectAdmin = Annotated[Access, Depends(project_admin)]
+GlobalAdmin = Annotated[User, Depends(global_admin)]

@@ -1,0 +1,64 @@
+"""Fleets: plan, apply, read, delete, explain."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from dstack.model.wire.requests import (
+    ApplyFleetPlan,
+    DeleteFleetInstances,
+    GetFleet,
+    GetFleetPlan,
+    ListFleets,
+    ListProjectFleets,
+    Name,
+    Names,
+)
+from dstack.server.routes.access import Caller, Member, PartsOf
+from dstack.server.routes.reply import nothing, reply
+from dstack.server.services.fleets import applying, ending, explaining, reading
+
+router = APIRouter(tags=["fleets"])
+PROJECT = "/api/project/{project_name}/fleets"
+
+
+@router.post("/api/fleets/list")
+async def list_fleets(parts: PartsOf, caller: Caller, body: ListFleets) -> Response:
+    return reply(await reading.list_fleets(parts, caller, body))
+
+
+@router.post(PROJECT + "/list")
+async def list_project_fleets(parts: PartsOf, access: Member, _: ListProjectFleets | None = None) -> Response:
+    return reply(await reading.list_of_project(parts, access))
+
+
+@router.post(PROJECT + "/get")
+async def get(parts: PartsOf, access: Member, body: GetFleet) -> Response:
+    return reply(await reading.get_fleet(parts, access, body.name, body.id and str(body.id)))
+
+
+@router.post(PROJECT + "/get_plan")
+async def get_plan(parts: PartsOf, access: Member, body: GetFleetPlan) -> Response:
+    return reply(await applying.get_plan(parts, access, body))
+
+
+@router.post(PROJECT + "/apply")
+async def apply(parts: PartsOf, access: Member, body: ApplyFleetPlan) -> Response:
+    return reply(await applying.apply_plan(parts, access, body))
+
+
+@router.post(PROJECT + "/delete")
+async def delete(parts: PartsOf, access: Member, body: Names) -> Response:
+    await ending.delete(parts, access, body.names)
+    return nothing()
+
+
+@router.post(PROJECT + "/delete_instances")
+async def delete_instances(parts: PartsOf, access: Member, body: DeleteFleetInstances) -> Response:
+    await ending.delete_instances(parts, access, body.name, body.instance_nums)
+    return nothing()
+
+
+@router.post(PROJECT + "/why")
+async def why(parts: PartsOf, access: Member, body: Name) -> Response:
+    return reply(await explaining.why(parts, access, body.name))

@@ -1,0 +1,30 @@
+"""Metrics of jobs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from dstack.server.routes.access import Member, PartsOf
+from dstack.server.routes.reply import reply
+from dstack.server.services import metrics
+from dstack.server.services.wire.values import seconds
+
+router = APIRouter(prefix="/api/project/{project_name}/metrics", tags=["metrics"])
+
+
+@router.get("/job/{run_name}")
+async def job(
+    parts: PartsOf,
+    access: Member,
+    run_name: str,
+    replica_num: Annotated[int, Query(ge=0)] = 0,
+    job_num: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=5000)] = 1,
+    after: datetime | None = None,
+    before: datetime | None = None,
+) -> Response:
+    found = await metrics.of_job(parts, access, run_name, replica_num, job_num, limit, seconds(after), seconds(before))
+    return reply(found)

@@ -1,0 +1,1 @@
+"""Fleets: plan, create, change, read, delete, explain."""

@@ -1,0 +1,169 @@
+"""Plan and apply of fleets: what would be offered, creation, and changes in place."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dstack.control import wording
+from dstack.control.run.decide import queue_ref
+from dstack.control.scheduling import fleet_candidates
+from dstack.errors import DstackError
+from dstack.ids import new_id
+from dstack.model.configurations import support
+from dstack.model.event import Event
+from dstack.model.fleet import Fleet, FleetSpec
+from dstack.model.row import Ref
+from dstack.model.wire.requests import ApplyFleetPlan, GetFleetPlan
+from dstack.server.auth.identity import Access
+from dstack.server.parts import Parts
+from dstack.server.services.fleets.reading import find_fleet, get_fleet, render
+from dstack.server.services.rows import announce, change_rows, insert_rows, live
+from dstack.server.services.runs.updating import CHANGED
+from dstack.server.services.specs import effective_fleet_spec, open_env, read_fleet_spec
+from dstack.server.services.wire.plans import FleetPlan, fleet_plan
+from dstack.server.services.wire.specs import fleet_spec as render_spec
+from dstack.server.store.commit import record_events, wake
+from dstack.server.store.tables import TABLES
+from dstack.values.names import random_name
+
+MAX_OFFERS = 50
+# The rest decides what the instances are: those that exist could not follow.
+_FIXED = ("placement", "blocks", "ssh_config")
+
+
+async def get_plan(parts: Parts, access: Access, request: GetFleetPlan) -> dict[str, Any]:
+    """The rendered plan. Raises ConfigurationError when the spec is not legal."""
+    spec = read_fleet_spec(request.spec)
+    effective = effective_fleet_spec(spec)
+    offers = await parts.offers.all(access.project.id)
+    name = spec.configuration.name
+    async with parts.database.read() as connection:
+        existing = await find_fleet(connection, access.project.id, name) if name else None
+        current = None
+        if existing is not None:
+            current = (await render(connection, [existing], {access.project.id: access.project.name}))[0]
+    update = existing is not None and not not_in_place(existing.spec, effective)
+    plan = FleetPlan(
+        project_name=access.project.name,
+        username=access.user.username,
+        spec=spec,
+        effective=effective,
+        matching=fleet_candidates(effective.configuration, offers, at=parts.clock.now()),
+        current=current,
+        action="update" if update else "create",
+        notices=tuple(support.notices(effective.configuration)),
+        refusals=refusals(effective),
+    )
+    return fleet_plan(plan, max_offers=MAX_OFFERS)
+
+
+async def apply_plan(parts: Parts, access: Access, request: ApplyFleetPlan) -> dict[str, Any]:
+    """The rendered fleet. Raises DstackError when the plan refuses it, or no longer holds."""
+    spec = effective_fleet_spec(read_fleet_spec(request.plan.spec))
+    if refused := refusals(spec):
+        raise DstackError("\n".join(refused))
+    now, name = parts.clock.now(), spec.configuration.name
+    async with parts.database.write() as connection:
+        existing = await find_fleet(connection, access.project.id, name, lock=True) if name else None
+        if existing is None:
+            if request.plan.current_resource is not None and not request.force:
+                raise DstackError(CHANGED)
+            fleet_id, touched = await _create(connection, access, spec, now)
+        else:
+            _check_current(existing, request.plan.current_resource, request.force)
+            fleet_id, touched = existing.id, await _update(connection, access, existing, spec, now)
+    announce(parts, touched)
+    return await get_fleet(parts, access, None, fleet_id)
+
+
+def refusals(spec: FleetSpec) -> tuple[str, ...]:
+    """Why this fleet is not made, a line each."""
+    found = list(support.unsupported(spec.configuration))
+    if spec.profile is not None:
+        found += [line for line in support.unsupported(spec.profile) if line not in found]
+    return (*found, *(f"env: {name} has no value" for name in open_env(spec.configuration)))
+
+
+def changed_fields(old: FleetSpec, new: FleetSpec) -> list[str]:
+    """Names of what differs between two effective configurations."""
+    before, after = render_spec(old)["configuration"], render_spec(new)["configuration"]
+    return [name for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name)]
+
+
+def not_in_place(old: FleetSpec, new: FleetSpec) -> list[str]:
+    """What differs and needs the fleet to be made anew."""
+    kind_differs = (old.configuration.nodes is None) != (new.configuration.nodes is None)
+    return [name for name in changed_fields(old, new) if name in _FIXED or (kind_differs and name == "nodes")]
+
+
+async def _create(connection: AsyncConnection, access: Access, spec: FleetSpec, now: float) -> tuple[str, set[Ref]]:
+    name = spec.configuration.name or await _free_name(connection, access.project.id)
+    configuration = spec.configuration.model_copy(update={"name": name})
+    fleet = Fleet(
+        id=new_id(),
+        project_id=access.project.id,
+        created_at=now,
+        name=name,
+        spec=spec.model_copy(update={"configuration": configuration}),
+    )
+    await insert_rows(connection, [fleet], now)
+    message = f"Fleet created. Status: {fleet.status.upper()}"
+    event = Event(message, (wording.target(fleet),), access.user.id, access.project.id)
+    await record_events(connection, [event], now)
+    # Jobs that wait for a fleet may fit now.
+    queue = queue_ref(access.project.id)
+    await wake(connection, [queue], now)
+    return fleet.id, {fleet.ref, queue}
+
+
+async def _update(
+    connection: AsyncConnection, access: Access, existing: Fleet, spec: FleetSpec, now: float
+) -> set[Ref]:
+    fixed = not_in_place(existing.spec, spec)
+    if fixed:
+        raise DstackError(
+            f"Failed to update the fleet {existing.name}: {', '.join(fixed)} cannot be changed in place",
+            hint=f"delete it first: `dstack fleet delete {existing.name}`",
+        )
+    changed = changed_fields(existing.spec, spec)
+    if not changed:
+        return set()
+    # A new target is made once, like that of a new fleet; earlier failures say nothing about the new spec.
+    again = {
+        "create_failures": 0,
+        "next_create_at": None,
+        "last_error": None,
+        "seeded": existing.seeded and "nodes" not in changed,
+    }
+    await change_rows(connection, Fleet, [existing.id], spec=spec, **again)
+    message = f"Fleet updated. Changed fields: {', '.join(changed)}"
+    event = Event(message, (wording.target(existing),), access.user.id, access.project.id)
+    await record_events(connection, [event], now)
+    touched = {existing.ref, queue_ref(access.project.id)}
+    await wake(connection, touched, now)
+    return touched
+
+
+def _check_current(existing: Fleet, seen: Mapping[str, Any] | None, force: bool) -> None:
+    """Raises DstackError when the fleet is not the one that the plan was made for."""
+    if force:
+        return
+    if seen is None or str(seen.get("id")) != existing.id:
+        raise DstackError(CHANGED)
+    try:
+        planned_for = effective_fleet_spec(read_fleet_spec(seen.get("spec") or {}))
+    except DstackError:
+        raise DstackError(CHANGED) from None
+    if changed_fields(planned_for, existing.spec):
+        raise DstackError(CHANGED)
+
+
+async def _free_name(connection: AsyncConnection, project_id: str) -> str:
+    fleet = TABLES["fleet"]
+    taken = await connection.execute(select(fleet.c.name).where(fleet.c.project_id == project_id, live(Fleet)))
+    return random_name(secrets.randbelow, set(taken.scalars()))

@@ -1,0 +1,103 @@
+"""Reading fleets with their instances and what runs on them, set by set."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import and_, or_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dstack.errors import ResourceNotFound
+from dstack.model.fleet import Fleet
+from dstack.model.instance import Instance
+from dstack.model.job import Job
+from dstack.model.wire.requests import ListFleets
+from dstack.server.auth.identity import Access, User
+from dstack.server.parts import Parts
+from dstack.server.services.projects import visible_projects
+from dstack.server.services.rows import fetch, live
+from dstack.server.services.wire import fleets as wire
+from dstack.server.services.wire.values import seconds
+from dstack.server.store.tables import TABLES
+
+fleet_t, instance_t, job_t = TABLES["fleet"], TABLES["instance"], TABLES["job"]
+
+
+async def list_of_project(parts: Parts, access: Access) -> list[dict[str, Any]]:
+    """The fleets that are not terminated, oldest first, with their live instances."""
+    async with parts.database.read() as connection:
+        order = (fleet_t.c.created_at, fleet_t.c.id)
+        found = await fetch(connection, Fleet, fleet_t.c.project_id == access.project.id, live(Fleet), order=order)
+        return await render(connection, found, {access.project.id: access.project.name})
+
+
+async def list_fleets(parts: Parts, caller: User, query: ListFleets) -> list[dict[str, Any]]:
+    """A page of the fleets that the caller may see, the newest first unless `ascending`."""
+    async with parts.database.read() as connection:
+        projects = await visible_projects(connection, caller, query.project_name)
+        conditions: list[Any] = [fleet_t.c.project_id.in_(sorted(projects))]
+        if query.only_active:
+            conditions.append(live(Fleet))
+        if (at := seconds(query.prev_created_at)) is not None:
+            conditions.append(after(fleet_t, at, query.prev_id and str(query.prev_id), query.ascending))
+        columns = (fleet_t.c.created_at, fleet_t.c.id)
+        order = columns if query.ascending else tuple(c.desc() for c in columns)
+        found = await fetch(connection, Fleet, *conditions, order=order, limit=query.limit)
+        return await render(connection, found, projects)
+
+
+async def get_fleet(parts: Parts, access: Access, name: str | None, id_: str | None) -> dict[str, Any]:
+    """By name (one that is not terminated) or id. Raises ResourceNotFound."""
+    async with parts.database.read() as connection:
+        found = await find_fleet(connection, access.project.id, name, id_)
+        if found is None:
+            raise ResourceNotFound(f"Fleet {name or id_} not found")
+        return (await render(connection, [found], {access.project.id: access.project.name}))[0]
+
+
+async def find_fleet(
+    connection: AsyncConnection, project_id: str, name: str | None, id_: str | None = None, *, lock: bool = False
+) -> Fleet | None:
+    by = fleet_t.c.id == id_ if id_ is not None else and_(fleet_t.c.name == name, live(Fleet))
+    found = await fetch(connection, Fleet, fleet_t.c.project_id == project_id, by, lock=lock)
+    return found[0] if found else None
+
+
+async def render(
+    connection: AsyncConnection, fleets: Sequence[Fleet], projects: dict[str, str]
+) -> list[dict[str, Any]]:
+    """`projects`: names by id."""
+    if not fleets:
+        return []
+    ids = [one.id for one in fleets]
+    instances = await fetch(
+        connection, Instance, instance_t.c.fleet_id.in_(ids), live(Instance), order=(instance_t.c.num,)
+    )
+    names = await job_names(connection, instances)
+    by_fleet: dict[str, list[Instance]] = defaultdict(list)
+    for one in instances:
+        by_fleet[one.fleet_id].append(one)
+    return [wire.fleet(one, by_fleet[one.id], projects[one.project_id], names) for one in fleets]
+
+
+async def job_names(connection: AsyncConnection, instances: Sequence[Instance]) -> dict[str, str]:
+    """By instance id: the job on it, or several, comma-joined."""
+    busy = [one.id for one in instances if one.busy_blocks]
+    if not busy:
+        return {}
+    jobs = await fetch(connection, Job, job_t.c.instance_id.in_(busy), live(Job), order=(job_t.c.submitted_at,))
+    names: dict[str, list[str]] = defaultdict(list)
+    for job in jobs:
+        names[job.instance_id or ""].append(job.spec.name)
+    return {id_: ", ".join(found) for id_, found in names.items()}
+
+
+def after(table: Any, at: float, id_: str | None, ascending: bool) -> Any:
+    """The SQL condition of the page after the row (at, id)."""
+    further = table.c.created_at > at if ascending else table.c.created_at < at
+    if id_ is None:
+        return further
+    tie = table.c.id > id_ if ascending else table.c.id < id_
+    return or_(further, and_(table.c.created_at == at, tie))

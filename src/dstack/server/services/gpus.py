@@ -1,0 +1,75 @@
+"""GPUs on offer, grouped: what `dstack offer --group-by` shows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dstack.control.run.submission import job_spec
+from dstack.control.scheduling import Candidate
+from dstack.errors import DstackError
+from dstack.model.wire.requests import ListGpus
+from dstack.server.auth.identity import Access
+from dstack.server.parts import Parts
+from dstack.server.services.runs.planning import UNNAMED, matching, pool_of
+from dstack.server.services.specs import effective_run_spec, read_run_spec
+from dstack.server.services.wire.values import backend
+
+
+async def list_gpus(parts: Parts, access: Access, request: ListGpus) -> dict[str, Any]:
+    """Groups of one GPU type each, split further as asked, the cheapest first. Raises DstackError."""
+    group_by = request.group_by or []
+    if "region" in group_by and "backend" not in group_by:
+        raise DstackError("Cannot group by 'region' without also grouping by 'backend'")
+    spec = job_spec(effective_run_spec(read_run_spec(request.run_spec)), UNNAMED)
+    offers = await parts.offers.all(access.project.id)
+    async with parts.database.read() as connection:
+        pool = await pool_of(connection, access.project.id, offers)
+    found = matching(spec, pool, True, parts.clock.now()).candidates
+    groups: dict[tuple[Any, ...], list[Candidate]] = defaultdict(list)
+    for one in found:
+        if one.offer.resources.gpus:
+            groups[_key(one, group_by)].append(one)
+    rendered = sorted((_group(of_key, group_by) for of_key in groups.values()), key=lambda g: g["price"]["min"])
+    return {"gpus": rendered[::-1] if request.reverse else rendered, "cpus": None}
+
+
+def _key(one: Candidate, group_by: Sequence[str]) -> tuple[Any, ...]:
+    gpu = one.offer.resources.gpus[0]
+    parts = {
+        "backend": one.offer.backend,
+        "region": one.offer.region,
+        "count": len(one.offer.resources.gpus),
+    }
+    return (gpu.vendor, gpu.name, gpu.memory_mib, *(parts[name] for name in group_by))
+
+
+def _group(found: Sequence[Candidate], group_by: Sequence[str]) -> dict[str, Any]:
+    first = found[0].offer
+    gpu = first.resources.gpus[0]
+    per_gpu = [one.price / len(one.offer.resources.gpus) for one in found]
+    by_backend, by_region = "backend" in group_by, "region" in group_by
+    return {
+        "name": gpu.name,
+        "memory_mib": gpu.memory_mib,
+        "vendor": gpu.vendor,
+        "availability": _unique(str(one.availability) for one in found),
+        "spot": _unique("spot" if one.offer.spot else "on-demand" for one in found),
+        "count": _range(len(one.offer.resources.gpus) for one in found),
+        "price": _range(per_gpu),
+        "offer_price": _range(one.price for one in found),
+        "backends": None if by_backend else _unique(backend(one.offer.backend) for one in found),
+        "backend": backend(first.backend) if by_backend else None,
+        "regions": _unique(one.offer.region for one in found) if by_backend and not by_region else None,
+        "region": first.region if by_region else None,
+    }
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _range(values: Iterable[float]) -> dict[str, float]:
+    found = list(values)
+    return {"min": min(found), "max": max(found)}

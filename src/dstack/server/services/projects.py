@@ -1,0 +1,231 @@
+"""Projects and their members."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import and_, delete, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dstack.control.run.decide import queue_ref
+from dstack.errors import AccessDenied, DstackError, ResourceExists, ResourceNotFound
+from dstack.model.event import Event, EventTarget
+from dstack.model.fleet import Fleet
+from dstack.model.run import Run
+from dstack.model.wire.requests import PROJECT_NAME, CreateProject, ListProjects, MemberSetting, UpdateProject
+from dstack.server.auth.identity import (
+    PROJECT_COLUMNS,
+    USER_COLUMNS,
+    Access,
+    Project,
+    User,
+    project_of,
+    user_of,
+)
+from dstack.server.parts import Parts
+from dstack.server.services.bootstrap import insert_project
+from dstack.server.services.rows import fetch, live
+from dstack.server.services.wire import people
+from dstack.server.services.wire.people import Membership
+from dstack.server.services.wire.values import seconds
+from dstack.server.store.commit import record_events
+from dstack.server.store.tables import TABLES, member, project, user
+
+
+async def visible_projects(connection: AsyncConnection, caller: User, name: str | None = None) -> dict[str, str]:
+    """Names by id of the projects that the caller belongs to, of all for a global admin; `name` keeps only that one."""
+    statement = select(project.c.id, project.c.name)
+    if not caller.is_admin:
+        joined = and_(member.c.project_id == project.c.id, member.c.user_id == caller.id)
+        statement = statement.join(member, joined)
+    if name is not None:
+        statement = statement.where(project.c.name == name)
+    return {id_: found for id_, found in await connection.execute(statement)}
+
+
+async def list_projects(parts: Parts, caller: User, query: ListProjects) -> Any:
+    """Rendered projects, the newest first unless `ascending`; members only when a username is asked for."""
+    async with parts.database.read() as connection:
+        visible = await visible_projects(connection, caller)
+        condition = project.c.id.in_(sorted(visible))
+        if query.include_not_joined and query.username is None:
+            condition = or_(condition, project.c.is_public)
+        conditions = [condition]
+        if query.username is not None:
+            asked = user.alias()
+            of_user = select(member.c.project_id).join(asked, asked.c.id == member.c.user_id)
+            of_user = of_user.where(asked.c.username == query.username)
+            conditions.append(or_(project.c.id.in_(of_user), user.c.username == query.username))
+        if query.name_pattern:
+            conditions.append(project.c.name.icontains(query.name_pattern, autoescape=True))
+        found = await _with_owners(connection, conditions, query)
+        members = await _members(connection, [p.id for p, _ in found], query.username) if query.username else {}
+        total = len(await _with_owners(connection, conditions, None)) if query.return_total_count else None
+    rendered = [people.project(one, owner, members.get(one.id, ())) for one, owner in found]
+    return {"projects": rendered, "total_count": total} if query.return_total_count else rendered
+
+
+async def render(parts: Parts, project_id: str) -> dict[str, Any]:
+    async with parts.database.read() as connection:
+        found = await _with_owners(connection, [project.c.id == project_id], None)
+        members = await _members(connection, [project_id])
+    if not found:
+        raise ResourceNotFound("The project does not exist any more")
+    return people.project(*found[0], members[project_id])
+
+
+async def create(parts: Parts, caller: User, request: CreateProject) -> dict[str, Any]:
+    """Raises ResourceExists, or DstackError when the name is not legal."""
+    if not re.fullmatch(PROJECT_NAME, request.project_name, re.ASCII):
+        raise DstackError(f"{request.project_name!r} is not a project name, expected 1 to 50 letters, digits, `-`, `_`")
+    now = parts.clock.now()
+    async with parts.database.write() as connection:
+        if (await connection.execute(select(project.c.id).where(project.c.name == request.project_name))).first():
+            raise ResourceExists(f"The project {request.project_name} exists already")
+        id_ = await insert_project(connection, now, request.project_name, caller.id, request.is_public)
+        target = EventTarget("project", id_, request.project_name)
+        await record_events(connection, [Event("Project created", (target,), caller.id, id_)], now)
+    return await render(parts, id_)
+
+
+async def update_settings(parts: Parts, access: Access, request: UpdateProject) -> dict[str, Any]:
+    if request.is_public is not None:
+        async with parts.database.write() as connection:
+            of_project = update(project).where(project.c.id == access.project.id)
+            await connection.execute(of_project.values(is_public=request.is_public))
+            word = "public" if request.is_public else "private"
+            await _record(connection, parts, access, f"Project updated. It is {word} now")
+    return await render(parts, access.project.id)
+
+
+async def delete_projects(parts: Parts, caller: User, names: Sequence[str]) -> None:
+    """Raises DstackError for unknown projects and for those that still have runs or fleets; AccessDenied."""
+    now = parts.clock.now()
+    async with parts.database.write() as connection:
+        statement = select(*PROJECT_COLUMNS).where(project.c.name.in_(sorted(set(names))))
+        found = [project_of(row) for row in await connection.execute(statement)]
+        absent = sorted(set(names) - {one.name for one in found})
+        if absent:
+            raise DstackError(f"Projects not found: {', '.join(absent)}")
+        if not caller.is_admin:
+            await _check_admin(connection, caller, found)
+        ids = [one.id for one in found]
+        await _check_empty(connection, found)
+        queue = TABLES["queue"]
+        await connection.execute(delete(queue).where(queue.c.id.in_([queue_ref(id_).id for id_ in ids])))
+        await connection.execute(delete(project).where(project.c.id.in_(ids)))
+        events = [Event("Project deleted", (EventTarget("project", p.id, p.name),), caller.id, p.id) for p in found]
+        await record_events(connection, events, now)
+
+
+async def add_members(parts: Parts, access: Access, settings: Sequence[MemberSetting]) -> dict[str, Any]:
+    """Add members, or give those that are there another role."""
+    async with parts.database.write() as connection:
+        await _put_members(connection, access, settings)
+        await _record(connection, parts, access, f"Project members added: {_listed(settings)}")
+    return await render(parts, access.project.id)
+
+
+async def set_members(parts: Parts, access: Access, settings: Sequence[MemberSetting]) -> dict[str, Any]:
+    """Make the members exactly these."""
+    async with parts.database.write() as connection:
+        await connection.execute(delete(member).where(member.c.project_id == access.project.id))
+        await _put_members(connection, access, settings)
+        await _record(connection, parts, access, f"Project members set: {_listed(settings)}")
+    return await render(parts, access.project.id)
+
+
+async def remove_members(parts: Parts, access: Access, usernames: Sequence[str]) -> dict[str, Any]:
+    """Raises AccessDenied unless the caller is an admin of the project, or leaves it."""
+    if not access.administers and set(usernames) != {access.user.username}:
+        raise AccessDenied("Access denied")
+    async with parts.database.write() as connection:
+        ids = await _user_ids(connection, usernames)
+        of_project = member.c.project_id == access.project.id
+        await connection.execute(delete(member).where(of_project, member.c.user_id.in_(sorted(ids.values()))))
+        await _record(connection, parts, access, f"Project members removed: {', '.join(sorted(usernames))}")
+    return await render(parts, access.project.id)
+
+
+async def _with_owners(
+    connection: AsyncConnection, conditions: Iterable[Any], page: ListProjects | None
+) -> list[tuple[Project, User]]:
+    statement = select(*PROJECT_COLUMNS, *USER_COLUMNS).join(user, user.c.id == project.c.owner_id).where(*conditions)
+    columns = (project.c.created_at, project.c.id)
+    if page is not None:
+        at = seconds(page.prev_created_at)
+        if at is not None:
+            later = project.c.created_at > at if page.ascending else project.c.created_at < at
+            tie = project.c.id > str(page.prev_id) if page.ascending else project.c.id < str(page.prev_id)
+            statement = statement.where(or_(later, and_(project.c.created_at == at, tie)))
+        statement = statement.limit(page.limit)
+    ascending = page is not None and page.ascending
+    statement = statement.order_by(*(columns if ascending else (c.desc() for c in columns)))
+    return [(project_of(row), user_of(row)) for row in await connection.execute(statement)]
+
+
+async def _members(
+    connection: AsyncConnection, project_ids: Sequence[str], username: str | None = None
+) -> dict[str, list[Membership]]:
+    statement = (
+        select(member.c.project_id.label("of_project"), member.c.role, *USER_COLUMNS)
+        .join(user, user.c.id == member.c.user_id)
+        .where(member.c.project_id.in_(project_ids))
+        .order_by(user.c.created_at, user.c.id)
+    )
+    if username is not None:
+        statement = statement.where(user.c.username == username)
+    members: dict[str, list[Membership]] = defaultdict(list)
+    for row in await connection.execute(statement):
+        members[row.of_project].append(Membership(user_of(row), row.role))
+    return members
+
+
+async def _put_members(connection: AsyncConnection, access: Access, settings: Sequence[MemberSetting]) -> None:
+    wanted = {one.username: one.project_role for one in settings}
+    ids = await _user_ids(connection, list(wanted))
+    if not wanted:
+        return
+    of_project = member.c.project_id == access.project.id
+    await connection.execute(delete(member).where(of_project, member.c.user_id.in_(sorted(ids.values()))))
+    rows = [{"project_id": access.project.id, "user_id": ids[name], "role": role} for name, role in wanted.items()]
+    await connection.execute(insert(member), rows)
+
+
+async def _user_ids(connection: AsyncConnection, usernames: Sequence[str]) -> dict[str, str]:
+    statement = select(user.c.username, user.c.id).where(user.c.username.in_(sorted(set(usernames))))
+    ids = {name: id_ for name, id_ in await connection.execute(statement)}
+    absent = sorted(set(usernames) - ids.keys())
+    if absent:
+        raise ResourceNotFound(f"User not found: {', '.join(absent)}")
+    return ids
+
+
+async def _check_admin(connection: AsyncConnection, caller: User, projects: Sequence[Project]) -> None:
+    statement = select(member.c.project_id).where(member.c.user_id == caller.id, member.c.role == "admin")
+    own = set((await connection.execute(statement)).scalars())
+    if any(one.id not in own for one in projects):
+        raise AccessDenied("Access denied")
+
+
+async def _check_empty(connection: AsyncConnection, projects: Sequence[Project]) -> None:
+    names = {one.id: one.name for one in projects}
+    for cls, what in ((Run, "active runs"), (Fleet, "fleets")):
+        rows = await fetch(connection, cls, TABLES[cls.kind].c.project_id.in_(sorted(names)), live(cls), limit=1)
+        if rows:
+            raise DstackError(
+                f"The project {names[rows[0].project_id]} still has {what}",
+                hint="stop the runs and delete the fleets first",
+            )
+
+
+async def _record(connection: AsyncConnection, parts: Parts, access: Access, message: str) -> None:
+    target = EventTarget("project", access.project.id, access.project.name)
+    await record_events(connection, [Event(message, (target,), access.user.id, access.project.id)], parts.clock.now())
+
+
+def _listed(settings: Sequence[MemberSetting]) -> str:
+    return ", ".join(f"{one.username} ({one.project_role})" for one in settings)

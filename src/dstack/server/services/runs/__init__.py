@@ -1,0 +1,1 @@
+"""Runs: plan, submit, read, stop, delete, watch, explain."""

@@ -1,0 +1,80 @@
+"""`dstack why RUN`: where a run stands, what it waits for, and why nothing fitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dstack.control.wording import duration
+from dstack.model.job import Job, PlacementReport
+from dstack.server.auth.identity import Access
+from dstack.server.parts import Parts
+from dstack.server.services.runs.reading import RunKey, get_view
+from dstack.server.services.runs.waiting import job_deadline, job_waits_for
+from dstack.server.services.wire import jobs as wire_jobs
+from dstack.server.services.wire import runs as wire_runs
+from dstack.server.services.wire.runs import RunView, current
+from dstack.server.services.wire.values import plain
+
+
+async def why(parts: Parts, access: Access, name: str) -> dict[str, Any]:
+    """Facts of each job, and `lines` for people. Raises ResourceNotFound."""
+    view = await get_view(parts, access, RunKey(name))
+    jobs = current(view.jobs)
+    return {
+        "name": view.run.name,
+        "status": str(view.run.status),
+        "status_message": wire_runs.status_message(view.run, view.jobs),
+        "jobs": [_job(one, view.now) for one in jobs],
+        "lines": _lines(view, jobs),
+    }
+
+
+def _job(job: Job, now: float) -> dict[str, Any]:
+    return {
+        "name": job.spec.name,
+        "status": str(job.status),
+        "reason": job.termination_reason and str(job.termination_reason),
+        "message": job.termination_message,
+        "placement": plain(job.placement),
+        "waiting_for": job_waits_for(job, now),
+        "deadline": job_deadline(job),
+    }
+
+
+def _lines(view: RunView, jobs: list[Job]) -> list[str]:
+    run = view.run
+    head = f"{run.name} is {run.status}"
+    if run.termination_reason is not None:
+        head += f": {str(run.termination_reason).replace('_', ' ')}"
+    lines = [head + (f" ({run.termination_message})" if run.termination_message else "")]
+    if view.waiting_for:
+        lines.append(f"It waits for {view.waiting_for}.")
+    for job in jobs:
+        lines += _job_lines(job, view.now, alone=len(jobs) == 1)
+    return lines
+
+
+def _job_lines(job: Job, now: float, alone: bool) -> list[str]:
+    name = "" if alone else f"{job.spec.name}: "
+    lines = []
+    if job.termination_reason is not None:
+        message = f": {job.termination_message}" if job.termination_message else ""
+        lines.append(f"{name}{wire_jobs.status_message(job)}{message}")
+    elif not alone:
+        lines.append(f"{name}{job.status}, waits for {job_waits_for(job, now) or 'nothing'}")
+    deadline = job_deadline(job)
+    if deadline is not None and not job.terminal:
+        lines.append(f"{name}This state ends in {duration(max(0.0, deadline - now))} at the latest.")
+    if job.placement is not None and job.place is None:
+        lines += [name + line for line in funnel_lines(job.placement)]
+    return lines
+
+
+def funnel_lines(report: PlacementReport) -> list[str]:
+    """How many machines and offers were looked at, and what each filter dropped."""
+    lines = [f"{report.considered} offers and instances were considered, {report.fitting} fit."]
+    for drop in report.drops:
+        nearest = f", nearest: {drop.nearest}" if drop.nearest else ""
+        hint = f" -> {drop.hint}" if drop.hint else ""
+        lines.append(f"  {drop.count} dropped by {drop.stage}: {drop.reason}{nearest}{hint}")
+    return lines

@@ -1,0 +1,153 @@
+"""The plan of a run: what an apply would do, matched by the same rules as the engine's placement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dstack.control.run.submission import job_spec, node_count
+from dstack.control.scheduling import Matching, candidates
+from dstack.model.configurations import support
+from dstack.model.fleet import Fleet
+from dstack.model.instance import Instance
+from dstack.model.job import JobSpec
+from dstack.model.offer import Offer
+from dstack.model.run import Run, RunSpec
+from dstack.model.wire.requests import GetRunPlan
+from dstack.server.auth.identity import Access
+from dstack.server.parts import Parts
+from dstack.server.services.rows import fetch, live
+from dstack.server.services.runs.reading import RunKey, find_run, views
+from dstack.server.services.runs.updating import not_in_place
+from dstack.server.services.specs import effective_run_spec, open_env, read_run_spec
+from dstack.server.services.wire.plans import JobPlan, RunPlan, run_plan
+from dstack.server.services.wire.runs import run as render_run
+from dstack.server.store.tables import TABLES
+
+# What `dstack offer` of released clients asks with: nothing is to run, prices are wanted.
+OFFER_IMAGE = "scratch"
+UNNAMED = "run"
+
+
+@dataclass(frozen=True)
+class Pool:
+    fleets: tuple[Fleet, ...]
+    instances: tuple[Instance, ...]
+    offers: tuple[Offer, ...]
+
+    @property
+    def processes_only(self) -> bool:
+        """There are machines, and none of them has a container engine."""
+        runtimes = {one.runtime for one in self.offers} | {one.offer.runtime for one in self.instances}
+        return runtimes == {"process"}
+
+
+async def pool_of(connection: AsyncConnection, project_id: str, offers: tuple[Offer, ...]) -> Pool:
+    """What placement would look at now. The offers are fetched before: they come from outside, and may take long."""
+    fleets = await fetch(connection, Fleet, TABLES["fleet"].c.project_id == project_id, live(Fleet))
+    instances = await fetch(connection, Instance, TABLES["instance"].c.project_id == project_id, live(Instance))
+    return Pool(tuple(fleets), tuple(instances), offers)
+
+
+async def get_plan(parts: Parts, access: Access, request: GetRunPlan) -> dict[str, Any]:
+    """The rendered plan. Raises ConfigurationError when the spec is not legal."""
+    spec = with_key(read_run_spec(request.run_spec), access)
+    offers = await parts.offers.all(access.project.id)
+    async with parts.database.read() as connection:
+        pool = await pool_of(connection, access.project.id, offers)
+        existing = await _active(connection, access.project.id, spec.run_name)
+        shown = None
+        if existing is not None:
+            view = (await views(connection, parts, [existing], {access.project.id: access.project.name}))[0]
+            shown = render_run(view)
+    plan = _plan(access, spec, pool, existing, shown, only_offers(spec, request.for_offers_only), parts.clock.now())
+    return run_plan(
+        plan,
+        max_offers=request.max_offers,
+        reverse=request.reverse_offers,
+        default_image=parts.settings.default_image,
+    )
+
+
+def with_key(spec: RunSpec, access: Access) -> RunSpec:
+    """Clients leave their public key out of the plan; the server knows it."""
+    return spec if spec.ssh_key_pub else spec.model_copy(update={"ssh_key_pub": access.user.ssh_public_key})
+
+
+def only_offers(spec: RunSpec, asked: bool) -> bool:
+    return asked or spec.configuration.image == OFFER_IMAGE
+
+
+def refusals(spec: RunSpec, pool: Pool) -> tuple[str, ...]:
+    """Why this run is not submitted, a line each; empty when it may be."""
+    c = spec.configuration
+    found = list(support.unsupported(c))
+    if spec.profile is not None:
+        found += [line for line in support.unsupported(spec.profile) if line not in found]
+    found += [f"env: {name} has no value" for name in open_env(c)]
+    if pool.processes_only:
+        needs = job_spec(effective_run_spec(spec), UNNAMED).requirements.needs_containers
+        found += [_needs_engine(name) for name in needs]
+    return tuple(found)
+
+
+def notices(spec: RunSpec) -> tuple[str, ...]:
+    """What the plan tells beside the offers."""
+    found = list(support.notices(spec.configuration))
+    if spec.profile is not None:
+        found += [line for line in support.notices(spec.profile) if line not in found]
+    return tuple(found)
+
+
+def matching(spec: JobSpec, pool: Pool, offers_only: bool, at: float) -> Matching:
+    requirements = spec.requirements
+    if not offers_only:
+        return candidates(requirements, pool.fleets, pool.instances, pool.offers, at=at)
+    asked = requirements.model_copy(update={"needs_containers": (), "privileged": False})
+    if asked.fleets is not None:
+        return candidates(asked, pool.fleets, pool.instances, pool.offers, at=at)
+    return candidates(asked, None, (), pool.offers, at=at)
+
+
+def _plan(
+    access: Access,
+    spec: RunSpec,
+    pool: Pool,
+    existing: Run | None,
+    shown: dict[str, Any] | None,
+    offers_only: bool,
+    at: float,
+) -> RunPlan:
+    effective = effective_run_spec(spec)
+    name = spec.run_name or UNNAMED
+    specs = [job_spec(effective, name, job_num=n) for n in range(node_count(effective.configuration))]
+    update = existing is not None and not not_in_place(existing.spec, effective)
+    # Nodes of a gang ask for the same: each kind of requirements is matched once.
+    matched: dict[str, Matching] = {}
+    for one in specs:
+        matched.setdefault(one.requirements.model_dump_json(), matching(one, pool, offers_only, at))
+    return RunPlan(
+        project_name=access.project.name,
+        username=access.user.username,
+        spec=spec,
+        effective=effective,
+        jobs=tuple(JobPlan(one, matched[one.requirements.model_dump_json()]) for one in specs),
+        current=shown,
+        action="update" if update else "create",
+        notices=() if offers_only else notices(spec),
+        refusals=() if offers_only else refusals(spec, pool),
+    )
+
+
+async def _active(connection: AsyncConnection, project_id: str, name: str | None) -> Run | None:
+    run = await find_run(connection, project_id, RunKey(name)) if name else None
+    return None if run is None or run.terminal else run
+
+
+def _needs_engine(field: str) -> str:
+    return (
+        f"{field}: needs a container engine, and the only machines here run jobs as plain processes "
+        "(start Docker, or leave it out)"
+    )

@@ -1,0 +1,106 @@
+"""Plans on the wire: what an apply would do, with offers, prices and the funnel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dstack.control.scheduling import Candidate, Matching
+from dstack.model.fleet import FleetSpec
+from dstack.model.job import JobSpec
+from dstack.model.run import RunSpec
+from dstack.server.services.wire import offers, specs
+from dstack.server.services.wire.values import plain
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    spec: JobSpec
+    matching: Matching
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """`current` is the rendered run of that name that is not finished."""
+
+    project_name: str
+    username: str
+    spec: RunSpec
+    effective: RunSpec
+    jobs: tuple[JobPlan, ...]
+    current: dict[str, Any] | None
+    action: str
+    notices: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    project_name: str
+    username: str
+    spec: FleetSpec
+    effective: FleetSpec
+    matching: Matching
+    current: dict[str, Any] | None
+    action: str
+    notices: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+
+
+def run_plan(plan: RunPlan, *, max_offers: int | None, reverse: bool, default_image: str) -> dict[str, Any]:
+    return {
+        "project_name": plan.project_name,
+        "user": plan.username,
+        "run_spec": specs.run_spec(plan.spec),
+        "effective_run_spec": specs.run_spec(plan.effective),
+        "job_plans": [
+            {
+                "job_spec": specs.job_spec(one.spec, default_image),
+                "offers": some_offers(one.matching.candidates, max_offers, reverse),
+                "total_offers": len(one.matching.candidates),
+                "max_price": _max_price(one.matching.candidates),
+            }
+            for one in plan.jobs
+        ],
+        "current_resource": plan.current,
+        "action": plan.action,
+        "x_report": _report(plan.jobs[0].matching) if plan.jobs else None,
+        "x_notices": list(plan.notices),
+        "x_refusals": list(plan.refusals),
+    }
+
+
+def fleet_plan(plan: FleetPlan, *, max_offers: int) -> dict[str, Any]:
+    return {
+        "project_name": plan.project_name,
+        "user": plan.username,
+        "spec": specs.fleet_spec(plan.spec),
+        "effective_spec": specs.fleet_spec(plan.effective),
+        "current_resource": plan.current,
+        "offers": some_offers(plan.matching.candidates, max_offers, reverse=False),
+        "total_offers": len(plan.matching.candidates),
+        "max_offer_price": _max_price(plan.matching.candidates),
+        "action": plan.action,
+        "x_report": _report(plan.matching),
+        "x_notices": list(plan.notices),
+        "x_refusals": list(plan.refusals),
+    }
+
+
+def some_offers(candidates: Sequence[Candidate], limit: int | None, reverse: bool) -> list[dict[str, Any]]:
+    ordered = list(reversed(candidates)) if reverse else list(candidates)
+    return [offers.candidate(one) for one in (ordered if limit is None else ordered[:limit])]
+
+
+def _max_price(candidates: Sequence[Candidate]) -> float | None:
+    return max((one.price for one in candidates), default=None)
+
+
+def _report(matching: Matching) -> dict[str, Any]:
+    """The funnel, with the likeliest thing to change."""
+    return plain(matching.report) | {
+        "busy": len(matching.busy),
+        "best_reason": matching.best_reason,
+        "hint": matching.hint,
+    }

@@ -1,0 +1,149 @@
+"""A real application over a real database, spoken to by HTTP; each answer is held to the public API's document."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from dstack.agent.bundle import build
+from dstack.backends.local.backend import LocalBackend
+from dstack.clock import WallClock
+from dstack.server.app import http_app, running
+from dstack.server.auth.cipher import Cipher, load_key
+from dstack.server.logs.files import LogStore
+from dstack.server.parts import Parts
+from dstack.server.services import bootstrap
+from dstack.server.services.offers import OffersService
+from dstack.server.settings import Settings
+from dstack.server.store.blobs import BlobStore
+from dstack.server.store.changes import Changes
+from dstack.server.store.database import Database
+from dstack.server.store.migrate import upgrade
+from dstack.server.store.store import Store
+from support import openapi
+
+TOKEN = "the-admin-token"
+
+
+@dataclass
+class Api:
+    """One caller. `call` answers the decoded body and insists on the status; `raw` the response."""
+
+    http: httpx.AsyncClient
+    parts: Parts
+    token: str | None = TOKEN
+    project: str = "main"
+
+    async def raw(self, path: str, body: Any = None, *, method: str = "POST", **options: Any) -> httpx.Response:
+        """`path` is absolute, or relative to the project."""
+        url = path if path.startswith("/") else f"/api/project/{self.project}/{path}"
+        headers = options.pop("headers", {})
+        if self.token is not None:
+            headers = {"Authorization": f"Bearer {self.token}", **headers}
+        if body is not None:
+            options["json"] = body
+        response = await self.http.request(method, url, headers=headers, **options)
+        if response.headers.get("content-type") == "application/json":
+            openapi.check(response)
+        return response
+
+    async def call(self, path: str, body: Any = None, *, status: int = 200, **options: Any) -> Any:
+        response = await self.raw(path, body, **options)
+        assert response.status_code == status, (response.status_code, response.text)
+        return response.json()
+
+    def having(self, token: str | None, project: str = "main") -> Api:
+        """Another caller of the same server."""
+        return Api(self.http, self.parts, token, project)
+
+    async def user(self, name: str, role: str | None = None, global_role: str = "user") -> Api:
+        """A new user, with that role in the project."""
+        made = await self.call("/api/users/create", {"username": name, "global_role": global_role})
+        if role is not None:
+            members = {"members": [{"username": name, "project_role": role}]}
+            await self.call(f"/api/projects/{self.project}/add_members", members)
+        return self.having(made["creds"]["token"])
+
+
+class StillEngine:
+    """Nothing is decided: rows stay as the routes wrote them."""
+
+    def kick(self) -> None:
+        pass
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "server", admin_token=TOKEN, local_runtime="process")
+
+
+@pytest.fixture
+async def still(settings: Settings) -> AsyncIterator[Parts]:
+    """Everything that routes need, with an engine that stands still."""
+    clock = WallClock()
+    settings.sqlite_path.parent.mkdir(parents=True)
+    await upgrade(settings.resolved_database_url)
+    database = Database(settings.resolved_database_url)
+    cipher = Cipher(load_key(settings.data_dir / "encryption.key", may_create=True))
+    await bootstrap.ensure(database, cipher, clock.now(), settings.default_project, settings.admin_token)
+    changes = Changes(clock.now())
+    local = LocalBackend(
+        directory=settings.data_dir / "local",
+        bundle=lambda: build(settings.data_dir / "agent"),
+        python=sys.executable,
+        runtime="process",
+        docker_host=None,
+    )
+    backends = {local.name: local}
+    offers = OffersService(backends, clock)
+    yield Parts(
+        settings=settings,
+        clock=clock,
+        database=database,
+        store=Store(database, offers.all),
+        engine=StillEngine(),
+        changes=changes,
+        logs=LogStore(settings.data_dir / "logs", database, changes),
+        blobs=BlobStore(settings.data_dir / "blobs"),
+        cipher=cipher,
+        offers=offers,
+        backends=backends,
+        owner="test",
+    )
+    await database.close()
+
+
+@pytest.fixture
+async def api(still: Parts) -> AsyncIterator[Api]:
+    """The admin, on a server whose engine stands still."""
+    async with _client(still) as http:
+        yield Api(http, still)
+
+
+@pytest.fixture
+async def live(settings: Settings) -> AsyncIterator[Api]:
+    """The admin, on a whole running server: jobs run as processes of this machine."""
+    async with running(settings, WallClock()) as server, _client(server.parts) as http:
+        yield Api(http, server.parts)
+
+
+def _client(parts: Parts) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app=http_app(parts), raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://server", timeout=60)
+
+
+def task(*commands: str, name: str | None = None, **fields: Any) -> dict[str, Any]:
+    """A run spec as clients send it."""
+    configuration = {"type": "task", "name": name, "commands": list(commands) or ["true"], **fields}
+    return {"run_name": name, "configuration": configuration, "profile": None}
+
+
+def fleet(name: str = "here", **fields: Any) -> dict[str, Any]:
+    """A fleet spec as clients send it."""
+    return {"configuration": {"type": "fleet", "name": name, "nodes": "0..2", **fields}, "profile": {"name": "default"}}
