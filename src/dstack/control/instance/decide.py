@@ -6,21 +6,15 @@ from dstack.control import wording
 from dstack.control.instance.facts import absorb
 from dstack.control.kernel import Decision, Draft
 from dstack.control.policy import backoff, idle
-from dstack.control.policy.deadlines import INSTANCE_CREATE_S, INSTANCE_UNREACHABLE_S, RECHECK_S
+from dstack.control.policy.deadlines import INSTANCE_CREATE_S, INSTANCE_UNREACHABLE_S, RECHECK_S, UNREACHABLE_PROBE_S
 from dstack.control.run.decide import queue_ref
 from dstack.control.snapshots import InstanceSnapshot
-from dstack.ids import derived_id
 from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance, InstanceStatus
 from dstack.model.instance import InstanceTerminationReason as Reason
 from dstack.model.row import Ref
 
 _FAILURES = frozenset({Reason.NO_OFFERS, Reason.ERROR, Reason.PROVISIONING_TIMEOUT})
-
-
-def machine_token(instance_id: str) -> str:
-    """The token under which the backend knows the machine of an instance: that of its `create_instance` act."""
-    return derived_id(instance_id, "act:create_instance", 0)
 
 
 def decide(s: InstanceSnapshot, now: float) -> Decision:
@@ -42,7 +36,15 @@ def decide(s: InstanceSnapshot, now: float) -> Decision:
         _order(d, s)
     else:
         _use(d, s)
-    return d.finish(now + RECHECK_S, *_deadlines(d.row, now))
+    return d.finish(now + RECHECK_S, _ask_provider(d), *_deadlines(d.row, now))
+
+
+def _ask_provider(d: Draft[Instance]) -> float | None:
+    """While the machine does not answer, its provider is asked whether it still exists."""
+    if d.row.unreachable_since is None or d.row.status is InstanceStatus.TERMINATING:
+        return None
+    d.probe("describe_instance", now=d.now)
+    return d.now + UNREACHABLE_PROBE_S
 
 
 def _deadlines(instance: Instance, now: float) -> tuple[float | None, ...]:
@@ -130,7 +132,7 @@ def _terminating(d: Draft[Instance], s: InstanceSnapshot, *, gone: bool) -> floa
         if order.attempts == 0:
             d.settle("create_instance")
         return d.now + 1.0 if order.attempts == 0 else d.now + 60.0
-    d.act("terminate_instance", machine=machine_token(instance.id))
+    d.act("terminate_instance", machine=instance.token)
     return d.now + RECHECK_S
 
 

@@ -42,7 +42,7 @@ def _deadlines(job: Job) -> tuple[float | None, ...]:
 
 def _terminating(d: Draft[Job], instance: Instance | None, facts: Facts) -> tuple[float | None, ...]:
     job = d.row
-    if ending.done(d, instance, facts.removed):
+    if ending.done(d, instance, removed=facts.removed):
         ending.finish(d, instance)
     elif job.terminating_deadline is not None and job.terminating_deadline <= d.now:
         ending.give_up(d, instance)
@@ -60,7 +60,7 @@ def _live(d: Draft[Job], instance: Instance | None, facts: Facts) -> None:
     elif facts.refused is not None:
         ending.begin(d, Reason.CREATING_CONTAINER_ERROR, facts.refused)
     elif facts.lost:
-        ending.begin(d, Reason.EXECUTOR_ERROR, "The host does not know the job any more", task_started=False)
+        ending.begin(d, Reason.EXECUTOR_ERROR, "The host does not know the job any more")
     elif job.stop_reason is not None:
         ending.begin(d, job.stop_reason, job.stop_message)
     elif _instance_ends(instance):

@@ -49,21 +49,22 @@ def pursue(d: Draft[Job], instance: Instance | None) -> float:
     return d.now + (RECHECK_S if _stop(d) else JOB_SETTLE_S)
 
 
-def done(d: Draft[Job], instance: Instance | None, removed: bool) -> bool:
+def done(d: Draft[Job], instance: Instance | None, *, removed: bool) -> bool:
     """Nothing of the task can be on the host any more, as far as anyone can still find out."""
     if removed or _machine_goes(instance):
         return True
     return not d.row.task_started and not d.unfinished("start_task")
 
 
-def finish(d: Draft[Job], instance: Instance | None) -> None:
+def finish(d: Draft[Job], instance: Instance | None, going_on: tuple[str, ...] = ()) -> None:
     """The final status; the blocks go back, and whoever waits for them hears of it."""
     job = d.row
     reason = job.termination_reason or Reason.EXECUTOR_ERROR
     d.event(wording.status_changed(job, reason.final_status), wording.target(job))
     d.set(status=reason.final_status, finished_at=d.now, last_processed_at=d.now)
     for verb in ("start_task", "stop_task", "remove_task"):
-        d.settle(verb)
+        if verb not in going_on:
+            d.settle(verb)
     release(d, instance)
     d.wake(run_ref(job))
 
@@ -74,8 +75,8 @@ def give_up(d: Draft[Job], instance: Instance | None) -> None:
     message = job.termination_message
     d.set(termination_message=f"{message}; {UNCONFIRMED}" if message else UNCONFIRMED.capitalize())
     if instance is not None and instance.offer.backend in OWN_MACHINES:
-        finish(d, instance)
         d.act("remove_task", force=True)  # goes on in the background: the host may come back
+        finish(d, instance, going_on=("remove_task",))
         return
     finish(d, instance)
     if instance is not None and instance.terminate_requested is None:
@@ -95,12 +96,11 @@ def release(d: Draft[Job], instance: Instance | None) -> None:
 
 
 def _start_called_back(d: Draft[Job]) -> bool:
-    """Withdraw a start that is not known to have ended; one that may have reached the host counts as started."""
-    pending = d.pending("start_task")
-    if pending is None:
+    """Withdraw a start that is not known to have ended. It may have reached the host: its worker can have died between
+    the effect and its record, so the task counts as started and is stopped and removed there like any other."""
+    if not d.unfinished("start_task"):
         return False
-    if pending.attempts > 0:
-        d.set(task_started=True)
+    d.set(task_started=True)
     d.settle("start_task")
     return True
 

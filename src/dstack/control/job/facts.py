@@ -43,7 +43,8 @@ def absorb(d: Draft[Job], inbox: Iterable[Received]) -> Facts:
             case TaskRefused(message=message):
                 facts.refused = message
             case TaskLost():
-                facts.lost = facts.removed = True
+                facts.lost = True
+                d.set(task_ended=True)  # still removed there: the host may have told of an older state
             case TaskRemoved():
                 facts.removed = True
             case _:

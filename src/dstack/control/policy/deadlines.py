@@ -8,6 +8,7 @@ RECHECK_S = 3600.0
 INSTANCE_CREATE_S = 600.0
 INSTANCE_LINK_S = 600.0
 INSTANCE_UNREACHABLE_S = 1200.0
+UNREACHABLE_PROBE_S = 60.0  # between questions to the provider about a machine that does not answer
 
 JOB_START_S = 600.0
 JOB_PULL_S = 6 * 3600.0
@@ -29,3 +30,8 @@ def unreachable_deadline(backend: str, now: float) -> float | None:
 def terminating_deadline(stop_duration_s: float, now: float) -> float:
     """When a job ends although its clean-up was not confirmed."""
     return now + stop_duration_s + JOB_CLEANUP_S
+
+
+def terminating_since(deadline: float, stop_duration_s: float) -> float:
+    """When a job that has this deadline began to terminate."""
+    return deadline - stop_duration_s - JOB_CLEANUP_S

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
+from dstack.control.policy.deadlines import terminating_since
 from dstack.model.job import Job
 
 DELAYS_S = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -37,7 +38,13 @@ def verdict(failed: Iterable[Job], retry_since: float, now: float) -> Verdict:
     return Verdict.RETRY
 
 
-def was_healthy_since(failed: Iterable[Job], since: float, now: float) -> bool:
+def was_healthy_since(failed: Iterable[Job], since: float) -> bool:
     """All of them started after `since` and ran long enough for their failure to count as a fresh one."""
-    starts = [j.running_since for j in failed]
-    return all(start is not None and start > since and now - start >= HEALTHY_AFTER_S for start in starts)
+    return all(j.running_since is not None and j.running_since > since and _ran_s(j) >= HEALTHY_AFTER_S for j in failed)
+
+
+def _ran_s(job: Job) -> float:
+    """Until it began to end: the clean-up of it and of its siblings does not count."""
+    if job.running_since is None or job.terminating_deadline is None:
+        return 0.0
+    return terminating_since(job.terminating_deadline, job.spec.stop_duration_s) - job.running_since

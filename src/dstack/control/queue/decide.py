@@ -26,6 +26,8 @@ Gang = tuple[Job, ...]
 
 def decide(s: QueueSnapshot, now: float) -> Turn:
     gangs = _gangs(s.jobs)
+    if not gangs:  # the usual turn: something became free and nobody waits
+        return Turn(_own(s, now, now + RECHECK_S))
     outcomes = place(Pool(s.fleets, s.instances, s.offers), [_unit(g) for g in gangs[:MAX_UNITS]], at=now)
     ledger = Ledger((*s.jobs, *s.fleets, *s.instances))
     seating = Seating(s.queue, ledger, now)
@@ -45,10 +47,14 @@ def decide(s: QueueSnapshot, now: float) -> Turn:
         if unit is not None:
             ledger.accept(unit)
             units.append(unit)
+    return Turn(_own(s, now, wake_at), tuple(units))
+
+
+def _own(s: QueueSnapshot, now: float, wake_at: float) -> Decision:
     own = Draft(s.queue, now, s.pending)
     for received in s.inbox:
         own.consume(received)
-    return Turn(own.finish(wake_at), tuple(units))
+    return own.finish(wake_at)
 
 
 def _gangs(jobs: Iterable[Job]) -> list[Gang]:

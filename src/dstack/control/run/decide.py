@@ -148,7 +148,7 @@ def _series_began(d: Draft[Run], failed: list[Job]) -> float:
     run = d.row
     if run.retry_since is None:
         since = run.submitted_at if _never_placed(failed) else d.now
-    elif retry.was_healthy_since(failed, run.retry_since, d.now):
+    elif retry.was_healthy_since(failed, run.retry_since):
         since = d.now
     else:
         return run.retry_since

@@ -1,0 +1,149 @@
+"""What must hold at every moment, over all rows, acts and machines; each broken one in words."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+
+from dstack.model.fleet import Fleet
+from dstack.model.instance import Instance, InstanceStatus
+from dstack.model.job import Job, JobStatus
+from dstack.model.row import Ref, Row
+from dstack.model.run import Run, RunStatus
+
+# How long the system may need to act on a deadline, in a world of faults.
+SLACK_S = 2 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One moment. `acts`: unfinished (resource, verb); `machines`: tokens that the provider really runs; `tasks`: jobs
+    whose processes really run somewhere, with the token of the machine."""
+
+    now: float
+    rows: Iterable[Row]
+    due: Mapping[Ref, float | None]
+    acts: Set[tuple[Ref, str]]
+    machines: Set[str] = frozenset()
+    tasks: Mapping[str, str] | None = None
+
+
+def broken(view: View) -> list[str]:
+    """All that does not hold, as sentences; empty when all is well."""
+    rows = list(view.rows)
+    found: list[str] = []
+    for check in _CHECKS:
+        found += check(view, rows)
+    return found
+
+
+def _nothing_is_forgotten(view: View, rows: list[Row]) -> Iterator[str]:
+    for row in rows:
+        due = view.due.get(row.ref)
+        if not row.terminal and due is None:
+            yield f"{row.kind} {row.id} is {row.status} and never due"
+        if row.terminal and due is not None:
+            yield f"{row.kind} {row.id} is {row.status} and still due"
+
+
+def _blocks_are_right(view: View, rows: list[Row]) -> Iterator[str]:
+    held: dict[str, int] = defaultdict(int)
+    for row in rows:
+        if isinstance(row, Job) and not row.terminal and row.instance_id and row.place:
+            held[row.instance_id] += row.place.blocks
+    for row in rows:
+        if not isinstance(row, Instance) or row.terminal:
+            continue
+        if not 0 <= row.busy_blocks <= row.total_blocks:
+            yield f"instance {row.name} has {row.busy_blocks} of {row.total_blocks} blocks busy"
+        if row.busy_blocks != held[row.id]:
+            yield f"instance {row.name} has {row.busy_blocks} blocks busy, its jobs hold {held[row.id]}"
+
+
+def _no_machine_is_lost(view: View, rows: list[Row]) -> Iterator[str]:
+    known = {r.token for r in rows if isinstance(r, Instance) and not r.terminal}
+    known |= {r.token for r in rows if isinstance(r, Instance) and (r.ref, "terminate_instance") in view.acts}
+    for token in sorted(set(view.machines) - known):
+        yield f"machine {token} runs and no instance answers for it"
+
+
+def _no_task_is_lost(view: View, rows: list[Row]) -> Iterator[str]:
+    jobs = {r.id: r for r in rows if isinstance(r, Job)}
+    going = {r.token for r in rows if isinstance(r, Instance) and (r.terminate_requested or r.terminal)}
+    going |= {r.token for r in rows if isinstance(r, Instance) and r.status is InstanceStatus.TERMINATING}
+    for job_id, token in (view.tasks or {}).items():
+        job = jobs.get(job_id)
+        removal = job is not None and (job.ref, "remove_task") in view.acts
+        if (job is None or job.terminal) and token not in going and not removal:
+            yield f"job {job_id} has ended and its processes still run"
+
+
+def _fleets_stay_in_bounds(view: View, rows: list[Row]) -> Iterator[str]:
+    live: dict[str, int] = defaultdict(int)
+    for row in rows:
+        if isinstance(row, Instance) and not row.terminal:
+            live[row.fleet_id] += 1
+    for row in rows:
+        nodes = row.spec.configuration.nodes if isinstance(row, Fleet) else None
+        if nodes is not None and nodes.max is not None and live[row.id] > nodes.max:
+            yield f"a fleet of at most {nodes.max} has {live[row.id]} instances"
+
+
+def _runs_follow_their_jobs(view: View, rows: list[Row]) -> Iterator[str]:
+    jobs: dict[str, list[Job]] = defaultdict(list)
+    for row in rows:
+        if isinstance(row, Job):
+            jobs[row.run_id].append(row)
+    for row in rows:
+        if not isinstance(row, Run):
+            continue
+        mine = jobs[row.id]
+        if (row.terminal or row.status is RunStatus.PENDING) and not all(j.terminal for j in mine):
+            yield f"run {row.name} is {row.status} and has jobs that are not over"
+        if row.status is RunStatus.DONE and not any(j.status is JobStatus.DONE for j in mine):
+            yield f"run {row.name} is done and none of its jobs is"
+
+
+def _gangs_are_whole(view: View, rows: list[Row]) -> Iterator[str]:
+    gangs: dict[tuple[str, int, int], list[Job]] = defaultdict(list)
+    for row in rows:
+        if isinstance(row, Job) and row.spec.jobs_per_replica > 1:
+            gangs[row.run_id, row.replica_num, row.submission_num].append(row)
+    for (run_id, _, _), gang in gangs.items():
+        never = [j for j in gang if j.status is JobStatus.SUBMITTED and not j.tried_offers]
+        if len({j.place.offer.region for j in gang if j.place and not j.terminal}) > 1:
+            yield f"the nodes of run {run_id} are in several regions"
+        if never and any(j.place is not None for j in gang):
+            yield f"run {run_id} has {len(never)} of {len(gang)} nodes without a place"
+
+
+def _idle_machines_go(view: View, rows: list[Row]) -> Iterator[str]:
+    least = {r.id: _least(r) for r in rows if isinstance(r, Fleet)}
+    kept: dict[str, int] = defaultdict(int)
+    late: dict[str, list[Instance]] = defaultdict(list)
+    for row in rows:
+        if isinstance(row, Instance) and row.status in (InstanceStatus.IDLE, InstanceStatus.BUSY):
+            kept[row.fleet_id] += 1
+            if row.idle_deadline is not None and row.idle_deadline + SLACK_S < view.now:
+                late[row.fleet_id].append(row)
+    for fleet_id, instances in late.items():
+        if kept[fleet_id] > least.get(fleet_id, 0):
+            yield f"instance {instances[0].name} idles long after its time"
+
+
+def _least(fleet: Fleet) -> int:
+    nodes = fleet.spec.configuration.nodes
+    return nodes.min if nodes else 0
+
+
+_CHECKS: tuple[Callable[[View, list[Row]], Iterable[str]], ...] = (
+    _nothing_is_forgotten,
+    _blocks_are_right,
+    _no_machine_is_lost,
+    _no_task_is_lost,
+    _fleets_stay_in_bounds,
+    _runs_follow_their_jobs,
+    _gangs_are_whole,
+    _idle_machines_go,
+)

@@ -1,0 +1,241 @@
+"""A simulated server: the five verbs over the world, in one life after another; it may die between any two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from dstack.control.decide import decide
+from dstack.control.kernel import Probe, Turn
+from dstack.model.instance import Instance
+from dstack.model.job import Job
+from dstack.model.observation import Observation, TaskAccepted, TaskRemoved
+from dstack.model.row import Ref
+from dstack.sim.clock import VirtualClock
+from dstack.sim.cloud import Cloud, CloudDown
+from dstack.sim.faults import Faults
+from dstack.sim.host import Host, Script, Unreachable
+from dstack.sim.links import Links
+from dstack.sim.trace import Trace
+from dstack.sim.world import Claim, ClaimedAct, Committed, World
+
+BATCH = 256
+CLAIM_LEASE_S, ACT_LEASE_S = 30.0, 60.0
+MAX_BACKOFF_S = 60.0
+CREATE_TRIES = 6
+
+Seen = list[tuple[Ref, Observation]]
+
+
+@dataclass
+class Parts:
+    """What a server works with; shared by all servers of one simulation."""
+
+    clock: VirtualClock
+    world: World
+    cloud: Cloud
+    faults: Faults
+    trace: Trace
+    scripts: Mapping[str, Script]  # by run name
+    after_commit: Callable[[], None]
+
+
+class Server:
+    """`step` does everything that can be done at this instant."""
+
+    def __init__(self, name: str, parts: Parts, *, holds_links: bool):
+        self.name = name
+        self.parts = parts
+        self.decisions = 0
+        self._holds_links = holds_links
+        self._life = 0
+        self._up = False
+        self._busy = False
+        self.links: Links | None = None
+        self._start()
+
+    @property
+    def owner(self) -> str:
+        return f"{self.name}.{self._life}"
+
+    def step(self) -> bool:
+        """Whether there was anything to do."""
+        if not self._up:
+            return False
+        worked = self._acts()
+        return (False if self._busy else self._turn()) or worked
+
+    # Life and death.
+
+    def _start(self) -> None:
+        self._life += 1
+        self._up, self._busy = True, False
+        p = self.parts
+        if self._holds_links:
+            self.links = Links(p.clock, p.world, p.cloud, p.faults, lambda: None)
+            for row in list(p.world.rows.values()):
+                if isinstance(row, Instance):
+                    self.links.notice(row)
+
+    def _crashed(self, where: str) -> bool:
+        p = self.parts
+        if not p.faults.hit("crash", p.clock.now()):
+            return False
+        p.trace.note(p.clock.now(), f"{self.owner} dies {where}")
+        self._up = False
+        if self.links is not None:
+            self.links.close()
+            self.links = None
+        p.clock.after(p.faults.between(0.5, 90), self._start)
+        return True
+
+    def _lives(self, life: int) -> bool:
+        return self._up and self._life == life
+
+    # Due, load, decide, commit, dispatch.
+
+    def _turn(self) -> bool:
+        p, now = self.parts, self.parts.clock.now()
+        claims = p.world.claim_due(now, self.owner, BATCH, CLAIM_LEASE_S)
+        if not claims:
+            return False
+        if self._crashed("after claiming"):
+            return True
+        batch = [(c, decide(s, now)) for c, s in zip(claims, p.world.load(claims, now), strict=True)]
+        if self._crashed("before the commit"):
+            return True
+        pause = self._pause(now)
+        if pause:
+            self._busy = True
+            p.clock.after(pause, self._commit, self._life, batch)
+        else:
+            self._commit(self._life, batch)
+        return True
+
+    def _pause(self, now: float) -> float:
+        """Seconds between load and commit, in which others act."""
+        faults = self.parts.faults
+        if faults.hit("frozen-server", now):
+            return faults.between(31, 90)
+        return faults.between(0.001, 2.0) if faults.hit("slow-commit", now) else 0.0
+
+    def _commit(self, life: int, batch: list[tuple[Claim, Turn]]) -> None:
+        if not self._lives(life):
+            return
+        p = self.parts
+        self._busy = False
+        result = p.world.commit(batch, p.clock.now())
+        self.decisions += len(result.accepted)
+        p.trace.commit(p.clock.now(), p.world, batch, result)
+        p.after_commit()
+        if not self._crashed("after the commit"):
+            self._dispatch(result)
+
+    def _dispatch(self, result: Committed) -> None:
+        world = self.parts.world
+        if self.links is not None:
+            for ref in result.touched:
+                row = world.rows[ref]
+                if isinstance(row, Instance):
+                    self.links.notice(row)
+        for probe in result.probes:
+            self._probe(probe)
+
+    def _probe(self, probe: Probe) -> None:
+        p = self.parts
+        instance = p.world.rows[probe.ref]
+        if isinstance(instance, Instance):
+            seen = p.cloud.describe(instance)
+            if seen is not None:
+                p.clock.after(0.2, p.world.observe, [(probe.ref, seen)], p.clock.now())
+
+    # Acts.
+
+    def _acts(self) -> bool:
+        p = self.parts
+        claimed = p.world.claim_acts(p.clock.now(), self.owner, BATCH, ACT_LEASE_S)
+        for one in claimed:
+            p.clock.after(0.05, self._perform, self._life, one)
+        return bool(claimed)
+
+    def _perform(self, life: int, one: ClaimedAct) -> None:
+        if not self._lives(life):
+            return
+        p = self.parts
+        error, seen = self._effect(one)
+        if not self._crashed(f"after the effect of {one.verb}"):
+            p.clock.after(0.05, self._record, life, one, error, seen)
+
+    def _record(self, life: int, one: ClaimedAct, error: str | None, seen: Seen) -> None:
+        if not self._lives(life):
+            return
+        p, now = self.parts, self.parts.clock.now()
+        if error is None:
+            p.world.finish_act(one, seen, now)
+        else:
+            due = now + min(MAX_BACKOFF_S, 0.5 * 2 ** min(one.attempts, 10))
+            p.world.retry_act(one, seen, due, error, now)
+
+    def _effect(self, one: ClaimedAct) -> tuple[str | None, Seen]:
+        """What the act did: an error to try again for, or None, and what was seen."""
+        handler = getattr(self, f"_{one.verb}")
+        try:
+            return handler(one)
+        except Unreachable:
+            return "the host does not answer", []
+        except CloudDown:
+            return "the cloud does not answer", []
+
+    def _create_instance(self, one: ClaimedAct) -> tuple[str | None, Seen]:
+        return None, [(one.ref, self.parts.cloud.create(self._instance(one.ref)))]
+
+    def _terminate_instance(self, one: ClaimedAct) -> tuple[str | None, Seen]:
+        gone = self.parts.cloud.terminate(self._instance(one.ref))
+        return ("still terminating", []) if gone is None else (None, [(one.ref, gone)])
+
+    def _start_task(self, one: ClaimedAct) -> tuple[str | None, Seen]:
+        job = self._job(one.ref)
+        if job.terminal or job.instance_id is None:
+            return None, []
+        host = self._host(job)
+        if host is None:
+            raise Unreachable
+        report = host.put(job.id, self.parts.scripts.get(job.run_name, Script()))
+        return None, [(one.ref, TaskAccepted()), (one.ref, report)]
+
+    def _stop_task(self, one: ClaimedAct) -> tuple[str | None, Seen]:
+        job = self._job(one.ref)
+        if self._machine_over(job):
+            return None, []
+        host = self._host(job)
+        if host is None:
+            raise Unreachable
+        return None, [(one.ref, host.stop(job.id, float(one.payload["grace_s"])))]
+
+    def _remove_task(self, one: ClaimedAct) -> tuple[str | None, Seen]:
+        job = self._job(one.ref)
+        if self._machine_over(job):
+            return None, [(one.ref, TaskRemoved())]
+        host = self._host(job)
+        if host is None:
+            raise Unreachable
+        if not host.remove(job.id):
+            return "it still runs", []
+        return None, [(one.ref, TaskRemoved())]
+
+    def _machine_over(self, job: Job) -> bool:
+        return job.instance_id is None or self._instance(Ref("instance", job.instance_id)).terminal
+
+    def _host(self, job: Job) -> Host | None:
+        machine = self.parts.cloud.machines.get(self._instance(Ref("instance", job.instance_id or "")).token)
+        return machine.host if machine else None
+
+    def _instance(self, ref: Ref) -> Instance:
+        row = self.parts.world.rows[ref]
+        assert isinstance(row, Instance)
+        return row
+
+    def _job(self, ref: Ref) -> Job:
+        row = self.parts.world.rows[ref]
+        assert isinstance(row, Job)
+        return row

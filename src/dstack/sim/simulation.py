@@ -1,0 +1,189 @@
+"""One simulated project from its first fleet to its last machine, under faults, checked after every commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dstack.control import invariants
+from dstack.control.kernel import IllegalTransition
+from dstack.model.instance import Instance
+from dstack.sim.clock import VirtualClock
+from dstack.sim.cloud import Cloud
+from dstack.sim.faults import ALL, Faults
+from dstack.sim.host import Host, Task
+from dstack.sim.scenario import People, offers
+from dstack.sim.server import Parts, Server
+from dstack.sim.trace import Trace
+from dstack.sim.world import World
+
+START = 1_000_000.0
+# After the last fault everything must have come to its end within this.
+SETTLE_S = 12 * 3600.0
+MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """`broken` is empty when all invariants held and every run ended."""
+
+    seed: int
+    broken: tuple[str, ...]
+    digest: str
+    decisions: int
+    faults: dict[str, int]
+    statuses: dict[str, int]
+    machines: int
+    ended_at: float
+    story: tuple[str, ...]
+
+
+class Broken(Exception):
+    """An invariant does not hold."""
+
+
+class Simulation:
+    """`run()` plays it to the end. The world and the servers may be replaced by worse ones to see that it notices."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        jobs: int = 30,
+        hours: float = 1.0,
+        faults: Iterable[str] = ALL,
+        servers: int = 2,
+        world: type[World] = World,
+        server: type[Server] = Server,
+    ):
+        self.seed = seed
+        self.clock = VirtualClock(START)
+        self.faults = Faults(seed, faults, until=START + hours * 3600)
+        self.trace = Trace()
+        self.cloud = Cloud(self.clock, self.faults, offers(), self._task_changed)
+        self.world = world(lambda: self.cloud.offers)
+        self.people = People(self.faults)
+        parts = Parts(
+            self.clock, self.world, self.cloud, self.faults, self.trace, self.people.scripts, self._after_commit
+        )
+        self._problems: list[str] = []
+        self._hours = hours
+        self.people.begin(self.world, START)
+        self.servers = [server(f"s{n}", parts, holds_links=n == 0) for n in range(servers)]
+        self._plan_people(jobs)
+        self.clock.after(MINUTE, self._trouble)
+
+    def run(self) -> Result:
+        try:
+            self._play(self._all_over)
+            self.people.leave(self.world, self.clock.now())
+            self._play(self._all_gone)
+            self._check()
+            self._at_the_end()
+        except (Broken, IllegalTransition) as e:
+            self._problems.append(str(e))
+        return self._result()
+
+    def _plan_people(self, jobs: int) -> None:
+        length = self._hours * 3600
+        for _ in range(jobs):
+            self.clock.at(START + self.faults.between(0, length * 0.8), self._submit)
+        for _ in range(jobs // 5):
+            self.clock.at(START + self.faults.between(0, length), self._meddle)
+
+    def _submit(self) -> None:
+        self.people.submit_one(self.world, self.clock.now())
+
+    def _meddle(self) -> None:
+        self.people.meddle(self.world, self.clock.now())
+
+    def _play(self, over) -> None:
+        """Go on until `over`, at most until everything should have settled."""
+        deadline = max(self.faults.until, self.clock.now()) + SETTLE_S
+        while self.clock.now() < deadline:
+            while any([s.step() for s in self.servers]):
+                pass
+            if self.clock.now() >= self.faults.until and over():
+                return
+            self._move()
+        raise Broken(self._unfinished())
+
+    def _move(self) -> None:
+        """To the next plan, or to the next due row if that comes first."""
+        planned, due = self.clock.next_at(), self.world.next_due()
+        if due is not None and (planned is None or due < planned) and due > self.clock.now():
+            self.clock.advance(due)
+        elif planned is not None:
+            self.clock.step()
+        else:
+            raise Broken("nothing is planned and nothing is due, but not all is over")
+
+    def _trouble(self) -> None:
+        """What befalls machines, each minute."""
+        now = self.clock.now()
+        for machine in list(self.cloud.machines.values()):
+            if self.faults.hit("preemption", now):
+                self.cloud.preempt(machine.token)
+            elif self.faults.hit("reboot", now):
+                machine.host.reboot(self.faults.between(30, 120))
+            elif self.faults.hit("deaf-agent", now):
+                machine.host.deaf_until = now + self.faults.between(300, 3000)
+            elif self.faults.hit("short-deafness", now):
+                machine.host.deaf_until = now + self.faults.between(5, 90)
+        if now < self.faults.until:
+            self.clock.after(MINUTE, self._trouble)
+
+    def _task_changed(self, host: Host, task: Task) -> None:
+        for server in self.servers:
+            if server.links is not None:
+                server.links.changed(host, task)
+
+    # What must hold.
+
+    def _after_commit(self) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        world = self.world
+        due = {ref: lease.due_at for ref, lease in world.leases.items()}
+        hosts = [m.host for m in self.cloud.machines.values()]
+        tasks = {job_id: host.token for host in hosts for job_id in host.running()}
+        alive = {m.token for m in self.cloud.machines.values()}
+        view = invariants.View(self.clock.now(), world.rows.values(), due, world.acts.keys(), alive, tasks)
+        found = invariants.broken(view)
+        found += [f"job {j} was started {n} times on one host" for h in hosts for j, n in h.starts.items() if n > 1]
+        if found:
+            raise Broken("; ".join(found[:3]))
+
+    def _all_over(self) -> bool:
+        runs = self.people.runs
+        return len(runs) > 0 and all(self.world.rows[r].terminal for r in runs)
+
+    def _all_gone(self) -> bool:
+        return all(row.terminal for row in self.world.rows.values() if row.kind != "queue") and not self.world.acts
+
+    def _at_the_end(self) -> None:
+        if self.cloud.machines:
+            raise Broken(f"{len(self.cloud.machines)} machines still run at the end")
+
+    def _unfinished(self) -> str:
+        left = [f"{r.kind} {getattr(r, 'name', r.id)} {r.status}" for r in self.world.rows.values() if not r.terminal]
+        left += [f"act {verb} of {ref.kind} {ref.id}" for ref, verb in self.world.acts]
+        return "not over when it should be: " + ", ".join(left[:8])
+
+    def _result(self) -> Result:
+        statuses: dict[str, int] = {}
+        for ref in self.people.runs:
+            status = str(self.world.rows[ref].status)
+            statuses[status] = statuses.get(status, 0) + 1
+        return Result(
+            seed=self.seed,
+            broken=tuple(self._problems),
+            digest=self.trace.digest(),
+            decisions=self.trace.decisions,
+            faults={name: n for name, n in self.faults.count.items() if n},
+            statuses=statuses,
+            machines=sum(isinstance(r, Instance) for r in self.world.rows.values()),
+            ended_at=self.clock.now() - START,
+            story=tuple(self.trace.lines),
+        )
