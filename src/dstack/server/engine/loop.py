@@ -51,7 +51,7 @@ class Engine:
             try:
                 if await self.turn():
                     continue
-                due = await self._store.next_due()
+                due = None if self._kicked.is_set() else await self._store.next_due()
             except Exception:
                 log.exception("engine turn failed; trying again")
                 await asyncio.sleep(1.0)

@@ -7,16 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.model.observation import Observation
 from dstack.model.row import Ref
-from dstack.server.store.claims import due_ids
+from dstack.server.store.claims import claiming, unclaimed_due
 from dstack.server.store.commit import wake
 from dstack.server.store.tables import act, inbox
 
 Seen = tuple[Ref, Observation]
+
+
+_DUE = select(act.c.token).where(unclaimed_due(act)).order_by(act.c.due_at).limit(bindparam("limit"))
+_CLAIM = claiming(act, "token", act)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +40,11 @@ class ClaimedAct:
 async def claim_acts(
     connection: AsyncConnection, now: float, owner: str, limit: int, lease_s: float
 ) -> list[ClaimedAct]:
-    rows = await connection.execute(
-        update(act)
-        .where(act.c.token.in_(due_ids(act, "token", now, limit)))
-        .values(claimed_by=owner, claim_until=now + lease_s, fence=act.c.fence + 1)
-        .returning(act)
-    )
+    tokens = list((await connection.execute(_DUE, {"now": now, "limit": limit})).scalars())
+    if not tokens:
+        return []
+    values = {"ids": tokens, "now": now, "owner": owner, "until": now + lease_s}
+    rows = await connection.execute(_CLAIM, values)
     return [
         ClaimedAct(
             Ref(m["kind"], m["resource_id"]),

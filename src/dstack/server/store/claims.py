@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Table, func, or_, select, update
+from sqlalchemy import Table, bindparam, case, func, literal, or_, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.model.row import Ref
@@ -22,19 +24,46 @@ class Claim:
     wake_seq: int
 
 
-async def claim_due(connection: AsyncConnection, now: float, owner: str, limit: int, lease_s: float) -> list[Claim]:
-    """Claim up to `limit` due rows over all kinds, the longest due first within a kind."""
-    claims: list[Claim] = []
-    for kind, table in TABLES.items():
-        room = limit - len(claims)
-        if room <= 0:
-            break
-        rows = await connection.execute(
-            update(table)
-            .where(table.c.id.in_(_due_ids(table, "id", now, room)))
-            .values(claimed_by=owner, claim_until=now + lease_s, fence=table.c.fence + 1)
-            .returning(table.c.id, table.c.fence, table.c.wake_seq)
+def unclaimed_due(table: Table) -> Any:
+    """The condition of rows that are due at `:now` and that nobody holds."""
+    now = bindparam("now")
+    return (table.c.due_at <= now) & or_(table.c.claim_until.is_(None), table.c.claim_until <= now)
+
+
+def claiming(table: Table, key: str, *returning: Any) -> Any:
+    """Claim those of `:ids` that are still free."""
+    return (
+        update(table)
+        .where(table.c[key].in_(bindparam("ids", expanding=True)), unclaimed_due(table))
+        .values(claimed_by=bindparam("owner"), claim_until=bindparam("until"), fence=table.c.fence + 1)
+        .returning(*returning)
+    )
+
+
+# Built once: composing a statement costs more than SQLite needs to run it.
+_DUE = (
+    union_all(
+        *(
+            select(literal(kind).label("kind"), t.c.id, t.c.due_at.label("at")).where(unclaimed_due(t))
+            for kind, t in TABLES.items()
         )
+    )
+    .order_by("at")
+    .limit(bindparam("limit"))
+)
+_CLAIM = {kind: claiming(t, "id", t.c.id, t.c.fence, t.c.wake_seq) for kind, t in TABLES.items()}
+
+
+async def claim_due(connection: AsyncConnection, now: float, owner: str, limit: int, lease_s: float) -> list[Claim]:
+    """Claim up to `limit` due rows over all kinds, the longest due first."""
+    due: dict[str, list[str]] = defaultdict(list)
+    for kind, id_, _ in await connection.execute(_DUE, {"now": now, "limit": limit}):
+        due[kind].append(id_)
+    claims: list[Claim] = []
+    for kind, ids in due.items():
+        # Another server may have been quicker with some of them.
+        values = {"ids": ids, "now": now, "owner": owner, "until": now + lease_s}
+        rows = await connection.execute(_CLAIM[kind], values)
         claims += [Claim(Ref(kind, id_), owner, fence, wake_seq) for id_, fence, wake_seq in rows]
     return claims
 
@@ -50,38 +79,33 @@ async def release(connection: AsyncConnection, claims: list[Claim], due_at: floa
         )
 
 
-async def next_due(connection: AsyncConnection, tables: Iterable[Table]) -> float | None:
-    """When the next row of the tables becomes due, claimed or not; None when there is none at all."""
-    earliest: list[float] = []
-    for table in tables:
-        # A claimed row wakes us when its lease ends, should its owner have died.
-        instant = func.max(table.c.due_at, func.coalesce(table.c.claim_until, 0.0))
-        if connection.dialect.name != "sqlite":
-            instant = func.greatest(table.c.due_at, func.coalesce(table.c.claim_until, 0.0))
-        nearest = select(instant.label("at")).where(table.c.due_at.is_not(None)).order_by(table.c.due_at).limit(64)
-        at = (await connection.execute(select(func.min(nearest.subquery().c.at)))).scalar()
-        if at is not None:
-            earliest.append(at)
-    return min(earliest, default=None)
-
-
-def _due_ids(table: Table, key: str, now: float, limit: int):
-    unclaimed = or_(table.c.claim_until.is_(None), table.c.claim_until <= now)
-    return (
-        select(table.c[key])
-        .where(table.c.due_at <= now, unclaimed)
-        .order_by(table.c.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-
-
-due_ids = _due_ids
-
-
 async def disown(connection: AsyncConnection, owner: str) -> None:
     """Drop all claims of `owner`: it starts anew and holds nothing."""
     for table in (*TABLES.values(), act):
         await connection.execute(
             update(table).where(table.c.claimed_by == owner).values(claimed_by=None, claim_until=None)
         )
+
+
+def _earliest(tables: Iterable[Table]) -> Any:
+    def of(t: Table) -> Any:
+        # A claimed row wakes us when its lease ends, should its owner have died.
+        held = func.coalesce(t.c.claim_until, 0.0)
+        at = case((held > t.c.due_at, held), else_=t.c.due_at)
+        return select(at.label("at")).where(t.c.due_at.is_not(None)).order_by(t.c.due_at).limit(64).subquery()
+
+    return select(func.min(union_all(*(select(of(t).c.at) for t in tables)).subquery().c.at))
+
+
+_NEXT_ROW = _earliest(TABLES.values())
+_NEXT_ACT = _earliest([act])
+
+
+async def next_due(connection: AsyncConnection) -> float | None:
+    """When the next row becomes due, claimed or not; None when there is none at all."""
+    return (await connection.execute(_NEXT_ROW)).scalar()
+
+
+async def next_act_due(connection: AsyncConnection) -> float | None:
+    """The same for acts."""
+    return (await connection.execute(_NEXT_ACT)).scalar()

@@ -11,9 +11,10 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import and_, bindparam, case, delete, insert, or_, select, tuple_, update
+from sqlalchemy import Table, and_, bindparam, case, delete, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.control.kernel import Decision, IllegalTransition, Probe, Turn
@@ -42,6 +43,46 @@ class _Locked:
     fence: int
     claimed_by: str | None
     status: str
+
+
+def _lock_of(t: Table) -> Any:
+    wanted = t.c.id.in_(bindparam("ids", expanding=True))
+    columns = (t.c.id, t.c.version, t.c.fence, t.c.claimed_by, t.c.status)
+    return select(*columns).where(wanted).order_by(t.c.id).with_for_update()
+
+
+def _wake_of(t: Table) -> Any:
+    now = bindparam("now", type_=t.c.due_at.type)
+    wanted = t.c.id.in_(bindparam("ids", expanding=True)) & t.c.due_at.is_not(None)
+    due_at = case((t.c.due_at < now, t.c.due_at), else_=now)
+    return update(t).where(wanted).values(wake_seq=t.c.wake_seq + 1, due_at=due_at)
+
+
+def _release_of(t: Table) -> Any:
+    # Woken since it was claimed: due at once, whatever the decision thought.
+    wake_at, at = (bindparam(name, type_=t.c.due_at.type) for name in ("wake", "at"))
+    due_at = case((t.c.wake_seq == bindparam("seen"), wake_at), else_=at)
+    held = and_(t.c.id == bindparam("row_id"), t.c.fence == bindparam("held"))
+    return update(t).where(held).values(due_at=due_at, claimed_by=None, claim_until=None)
+
+
+# Built once: composing a statement costs more than SQLite needs to run it.
+_LOCK = {kind: _lock_of(t) for kind, t in TABLES.items()}
+_WAKE = {kind: _wake_of(t) for kind, t in TABLES.items()}
+_RELEASE = {kind: _release_of(t) for kind, t in TABLES.items()}
+_CONSUME = delete(inbox).where(inbox.c.id.in_(bindparam("ids", expanding=True)))
+_UNFINISHED = select(act.c.kind, act.c.resource_id, act.c.verb).where(
+    act.c.resource_id.in_(bindparam("ids", expanding=True))
+)
+
+
+@lru_cache(maxsize=512)
+def _update_of(kind: str, names: tuple[str, ...]) -> Any:
+    t = TABLES[kind]
+    # The rows are locked and their versions were checked: nothing can come between.
+    values = {name: bindparam(f"v_{name}", type_=t.c[name].type) for name in names}
+    version = t.c.version + bindparam("steps")
+    return update(t).where(t.c.id == bindparam("row_id")).values({**values, "version": version})
 
 
 async def commit(connection: AsyncConnection, batch: Sequence[tuple[Claim, Turn]], now: float) -> Committed:
@@ -77,13 +118,7 @@ async def _lock(connection: AsyncConnection, batch: Sequence[tuple[Claim, Turn]]
     locked: dict[Ref, _Locked] = {}
     for kind in ROW_TYPES:
         if refs[kind]:
-            t = TABLES[kind]
-            found = await connection.execute(
-                select(t.c.id, t.c.version, t.c.fence, t.c.claimed_by, t.c.status)
-                .where(t.c.id.in_(refs[kind]))
-                .order_by(t.c.id)
-                .with_for_update()
-            )
+            found = await connection.execute(_LOCK[kind], {"ids": list(refs[kind])})
             locked.update({Ref(kind, m.id): _Locked(m.version, m.fence, m.claimed_by, m.status) for m in found})
     return locked
 
@@ -92,10 +127,8 @@ async def _unfinished(connection: AsyncConnection, batch: Sequence[tuple[Claim, 
     wanted = {(a.ref.kind, a.ref.id) for _, turn in batch for d in (*turn.units, turn.own) for a in d.acts}
     if not wanted:
         return set()
-    found = await connection.execute(
-        select(act.c.kind, act.c.resource_id, act.c.verb).where(tuple_(act.c.kind, act.c.resource_id).in_(list(wanted)))
-    )
-    return {(kind, id_, verb) for kind, id_, verb in found}
+    found = await connection.execute(_UNFINISHED, {"ids": sorted({id_ for _, id_ in wanted})})
+    return {(kind, id_, verb) for kind, id_, verb in found if (kind, id_) in wanted}
 
 
 def _holds(claim: Claim, rows: dict[Ref, _Locked]) -> bool:
@@ -134,7 +167,7 @@ async def _write(connection: AsyncConnection, result: Committed, now: float) -> 
     await record_events(connection, [e for d in decisions for e in d.events], now)
     consumed = [i for d in decisions for i in d.consumes]
     if consumed:
-        await connection.execute(delete(inbox).where(inbox.c.id.in_(consumed)))
+        await connection.execute(_CONSUME, {"ids": consumed})
     wakes = {ref for d in decisions for ref in d.wakes}
     await wake(connection, wakes, now)
     result.probes = [p for d in decisions for p in d.probes]
@@ -168,14 +201,7 @@ async def _update_rows(connection: AsyncConnection, decisions: Sequence[Decision
         row = {f"v_{k}": v for k, v in values.items()}
         groups[ref.kind, names].append({"row_id": ref.id, "steps": steps[ref], **row})
     for (kind, names), rows in groups.items():
-        t = TABLES[kind]
-        # The rows are locked and their versions were checked above: nothing can come between.
-        statement = (
-            update(t)
-            .where(t.c.id == bindparam("row_id"))
-            .values({**{k: bindparam(f"v_{k}") for k in names}, "version": t.c.version + bindparam("steps")})
-        )
-        await connection.execute(statement, sorted(rows, key=lambda r: r["row_id"]))
+        await connection.execute(_update_of(kind, names), sorted(rows, key=lambda r: r["row_id"]))
 
 
 async def _write_acts(connection: AsyncConnection, decisions: Sequence[Decision], now: float) -> None:
@@ -229,12 +255,7 @@ async def wake(connection: AsyncConnection, refs: Iterable[Ref], now: float) -> 
         by_kind[ref.kind].append(ref.id)
     for kind in ROW_TYPES:
         if by_kind[kind]:
-            t = TABLES[kind]
-            await connection.execute(
-                update(t)
-                .where(t.c.id.in_(sorted(by_kind[kind])), t.c.due_at.is_not(None))
-                .values(wake_seq=t.c.wake_seq + 1, due_at=case((t.c.due_at < now, t.c.due_at), else_=now))
-            )
+            await connection.execute(_WAKE[kind], {"ids": sorted(by_kind[kind]), "now": now})
 
 
 async def _release(
@@ -247,12 +268,4 @@ async def _release(
             due = {"wake": None, "at": None} if over else {"wake": wake_at, "at": now}
             by_kind[claim.ref.kind].append({"row_id": claim.ref.id, "seen": claim.wake_seq, "held": claim.fence, **due})
     for kind, values in by_kind.items():
-        t = TABLES[kind]
-        # Woken since it was claimed: due at once, whatever the decision thought.
-        due_at = case((t.c.wake_seq == bindparam("seen"), bindparam("wake")), else_=bindparam("at"))
-        await connection.execute(
-            update(t)
-            .where(and_(t.c.id == bindparam("row_id"), t.c.fence == bindparam("held")))
-            .values(due_at=due_at, claimed_by=None, claim_until=None),
-            values,
-        )
+        await connection.execute(_RELEASE[kind], values)

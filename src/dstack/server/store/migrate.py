@@ -89,7 +89,7 @@ async def _locked(engine: AsyncEngine, url: str) -> AsyncIterator[None]:
     if not parsed.database or parsed.database == ":memory:":
         yield
         return
-    with Path(f"{parsed.database}.migrating").open("w") as file:
+    with await asyncio.to_thread(Path(f"{parsed.database}.migrating").open, "w") as file:
         await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
         yield  # closing the file lets the lock go, also when this process dies
 

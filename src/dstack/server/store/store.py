@@ -13,7 +13,6 @@ from dstack.server.store.claims import Claim
 from dstack.server.store.commit import Committed, commit
 from dstack.server.store.database import Database
 from dstack.server.store.load import Loader, OffersOf
-from dstack.server.store.tables import TABLES, act
 
 
 class Store:
@@ -41,11 +40,11 @@ class Store:
 
     async def next_due(self) -> float | None:
         async with self.database.read() as connection:
-            return await claims.next_due(connection, TABLES.values())
+            return await claims.next_due(connection)
 
     async def next_act_due(self) -> float | None:
         async with self.database.read() as connection:
-            return await claims.next_due(connection, [act])
+            return await claims.next_act_due(connection)
 
     async def claim_acts(self, now: float, owner: str, limit: int, lease_s: float) -> list[ClaimedAct]:
         async with self.database.write() as connection:
