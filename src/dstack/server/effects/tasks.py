@@ -44,7 +44,7 @@ class TaskEffects:
         fleet = await row(self._store.database, Fleet, instance.fleet_id)
         try:
             secrets = await self._secrets_of(job.project_id, sorted(secret_names(job)))
-            spec = task_spec(job, instance, secrets, dict(fleet.spec.configuration.env), self._settings)
+            spec = task_spec(job, instance, secrets, _plain(fleet.spec.configuration.env), self._settings)
         except (DstackError, ValueError) as e:
             return Done(((act.ref, TaskRefused(message=f"Secrets interpolation error: {e}")),))
         try:
@@ -111,6 +111,11 @@ class TaskEffects:
             return None
         instance = await row(self._store.database, Instance, job.instance_id)
         return None if instance.status is InstanceStatus.TERMINATED else instance
+
+
+def _plain(env: Mapping[str, object]) -> dict[str, str]:
+    """The variables that have a value; the client filled in those that had none."""
+    return {name: value for name, value in env.items() if isinstance(value, str)}
 
 
 def _news(report: object) -> list[TaskReported]:

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dstack.errors import AccessDenied, DstackError, NotAuthenticated
 from dstack.ids import new_id
@@ -25,7 +26,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DstackError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(Incidents)
 
 
 async def _ours(_: Request, error: Exception) -> Response:
@@ -57,25 +58,45 @@ async def _invalid_request(_: Request, error: Exception) -> Response:
     return reply({"detail": [{k: one[k] for k in ("type", "loc", "msg")} for one in error.errors()]}, 422)
 
 
-async def _http(_: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 404 and request.method == "POST" and request.url.path.startswith("/api/"):
+        # What released clients know as "this server does not have that".
+        return reply({"detail": "Method Not Allowed"}, 405)
     response = reply({"detail": error.detail}, error.status_code)
     response.headers.update(error.headers or {})
     return response
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    incident = new_id()
-    # Values, where a secret could be, stay out of the log: only where it happened and what kind it was.
-    log.error("%s %s failed, incident %s", request.method, request.url.path, incident, exc_info=_bare(error))
-    return reply(
-        {
-            "detail": [{"msg": f"Unexpected server error (incident {incident})", "code": None}],
-            "hint": "the server's log has more under this incident",
-        },
-        500,
-    )
+class Incidents:
+    """Middleware: an exception that nobody foresaw becomes an answer with a number, under which the log has more."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            incident = new_id()
+            # Values, where a secret could be, stay out of the log: only where it happened and what kind it was.
+            bare = RuntimeError(type(error).__name__).with_traceback(error.__traceback__)
+            log.error("%s %s failed, incident %s", scope["method"], scope["path"], incident, exc_info=bare)
+            if started:
+                raise RuntimeError(f"the answer was cut short, incident {incident}") from None
+            await _incident(incident)(scope, receive, send)
 
 
-def _bare(error: Exception) -> tuple[type[BaseException], BaseException, Any]:
-    return RuntimeError, RuntimeError(type(error).__name__), error.__traceback__
+def _incident(number: str) -> Response:
+    body = {"detail": [{"msg": f"Unexpected server error (incident {number})", "code": None}]}
+    return reply(body | {"hint": "the server's log has more under this number"}, 500)

@@ -9,11 +9,10 @@ from dstack.model.instance import Instance
 from dstack.model.wire.requests import InstanceHealthChecks, ListInstances
 from dstack.server.auth.identity import Access, User
 from dstack.server.parts import Parts
-from dstack.server.services.fleets.reading import after, find_fleet, instance_t, job_names
+from dstack.server.services.fleets.reading import find_fleet, instance_t, job_names
 from dstack.server.services.projects import visible_projects
-from dstack.server.services.rows import fetch, live
+from dstack.server.services.rows import after, fetch, live, paged
 from dstack.server.services.wire import fleets as wire
-from dstack.server.services.wire.values import seconds
 
 
 async def list_instances(parts: Parts, caller: User, query: ListInstances) -> list[dict[str, Any]]:
@@ -27,10 +26,9 @@ async def list_instances(parts: Parts, caller: User, query: ListInstances) -> li
             conditions.append(instance_t.c.fleet_id.in_([str(id_) for id_ in query.fleet_ids]))
         if query.only_active:
             conditions.append(live(Instance))
-        if (at := seconds(query.prev_created_at)) is not None:
-            conditions.append(after(instance_t, at, query.prev_id and str(query.prev_id), query.ascending))
         columns = (instance_t.c.created_at, instance_t.c.id)
-        order = columns if query.ascending else tuple(c.desc() for c in columns)
+        conditions += after(*columns, query.prev_created_at, query.prev_id, query.ascending)
+        order = paged(*columns, query.ascending)
         found = await fetch(connection, Instance, *conditions, order=order, limit=query.limit)
         names = await job_names(connection, found)
     return [wire.instance(one, projects[one.project_id], names.get(one.id)) for one in found]

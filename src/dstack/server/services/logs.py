@@ -145,7 +145,7 @@ def _lines(piece: LogSlice, *, whole: bool = False) -> list[tuple[int, bytes]]:
 def _offset(token: str | None) -> int | None:
     if token is None:
         return None
-    if not token.isascii() or not token.isdigit():
+    if not token.isascii() or not token.isdigit() or len(token) > 18:
         raise DstackError("next_token is not one that this server gave")
     return int(token)
 

@@ -27,10 +27,9 @@ from dstack.server.auth.identity import (
 )
 from dstack.server.parts import Parts
 from dstack.server.services.bootstrap import insert_project
-from dstack.server.services.rows import fetch, live
+from dstack.server.services.rows import after, fetch, live, paged
 from dstack.server.services.wire import people
 from dstack.server.services.wire.people import Membership
-from dstack.server.services.wire.values import seconds
 from dstack.server.store.commit import record_events
 from dstack.server.store.tables import TABLES, member, project, user
 
@@ -156,14 +155,9 @@ async def _with_owners(
     statement = select(*PROJECT_COLUMNS, *USER_COLUMNS).join(user, user.c.id == project.c.owner_id).where(*conditions)
     columns = (project.c.created_at, project.c.id)
     if page is not None:
-        at = seconds(page.prev_created_at)
-        if at is not None:
-            later = project.c.created_at > at if page.ascending else project.c.created_at < at
-            tie = project.c.id > str(page.prev_id) if page.ascending else project.c.id < str(page.prev_id)
-            statement = statement.where(or_(later, and_(project.c.created_at == at, tie)))
+        statement = statement.where(*after(*columns, page.prev_created_at, page.prev_id, page.ascending))
         statement = statement.limit(page.limit)
-    ascending = page is not None and page.ascending
-    statement = statement.order_by(*(columns if ascending else (c.desc() for c in columns)))
+    statement = statement.order_by(*paged(*columns, page is not None and page.ascending))
     return [(project_of(row), user_of(row)) for row in await connection.execute(statement)]
 
 

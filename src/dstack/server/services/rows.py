@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.model.row import Ref, Row
 from dstack.server.parts import Parts
+from dstack.server.services.wire.values import seconds
 from dstack.server.store.codec import decode, encode, encode_field
 from dstack.server.store.tables import TABLES
 
@@ -52,6 +55,25 @@ async def change_rows(connection: AsyncConnection, cls: type[Row], ids: Collecti
 def live(cls: type[Row]) -> Any:
     """The SQL condition of rows that are not finished."""
     return TABLES[cls.kind].c.status.not_in(sorted(cls.terminal_statuses()))
+
+
+def after(
+    time: ColumnElement[float], id_: ColumnElement[str], prev_at: datetime | None, prev_id: UUID | None, ascending: bool
+) -> list[ColumnElement[bool]]:
+    """The SQL conditions of the page that follows the row (prev_at, prev_id); none for the first page."""
+    at = seconds(prev_at)
+    if at is None:
+        return []
+    further = time > at if ascending else time < at
+    if prev_id is None:
+        return [further]
+    tie = id_ > str(prev_id) if ascending else id_ < str(prev_id)
+    return [or_(further, and_(time == at, tie))]
+
+
+def paged(time: ColumnElement[float], id_: ColumnElement[str], ascending: bool) -> tuple[ColumnElement, ColumnElement]:
+    """The order that pages have: by time, newest first unless `ascending`."""
+    return (time, id_) if ascending else (time.desc(), id_.desc())
 
 
 def announce(parts: Parts, refs: Iterable[Ref]) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from dstack.errors import ConfigurationError
 from dstack.model.configurations.fleet import FleetConfiguration
+from dstack.model.configurations.messages import field_text, illegal_text
 from dstack.model.configurations.parts import EnvSentinel
 from dstack.model.configurations.reading import parse, parse_profile
 from dstack.model.configurations.task import TaskConfiguration
@@ -87,6 +88,8 @@ def _profile(data: Mapping[str, Any]) -> Profile | None:
 
 def _envelope(cls: type[M], data: Mapping[str, Any], where: str, configuration: Any, profile: Profile | None) -> M:
     """The fields around the configuration; unknown ones are ignored, wrong ones are named."""
+    if problem := illegal_text(dict(data)):
+        raise ConfigurationError(f"{where}: {field_text(problem.path)}: {problem.message}")
     try:
         return cls.model_validate({**data, "configuration": configuration, "profile": profile})
     except ValidationError as error:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.errors import AccessDenied, DstackError, ResourceExists, ResourceNotFound
@@ -18,9 +18,8 @@ from dstack.server.auth.keys import new_key_pair
 from dstack.server.auth.tokens import hash_token, new_token
 from dstack.server.parts import Parts
 from dstack.server.services.bootstrap import ADMIN, insert_user
-from dstack.server.services.rows import fetch, live
+from dstack.server.services.rows import after, fetch, live, paged
 from dstack.server.services.wire import people
-from dstack.server.services.wire.values import seconds
 from dstack.server.store.commit import record_events
 from dstack.server.store.tables import TABLES, project, user
 
@@ -43,12 +42,8 @@ async def list_users(parts: Parts, caller: User, query: ListUsers) -> Any:
     if query.name_pattern:
         conditions.append(user.c.username.icontains(query.name_pattern, autoescape=True))
     page = list(conditions)
-    if (at := seconds(query.prev_created_at)) is not None:
-        later = user.c.created_at > at if query.ascending else user.c.created_at < at
-        tie = user.c.id > str(query.prev_id) if query.ascending else user.c.id < str(query.prev_id)
-        page.append(or_(later, and_(user.c.created_at == at, tie)))
-    columns = (user.c.created_at, user.c.id)
-    order = columns if query.ascending else tuple(c.desc() for c in columns)
+    page += after(user.c.created_at, user.c.id, query.prev_created_at, query.prev_id, query.ascending)
+    order = paged(user.c.created_at, user.c.id, query.ascending)
     async with parts.database.read() as connection:
         found = await connection.execute(select(*USER_COLUMNS).where(*page).order_by(*order).limit(query.limit))
         rendered = [people.user(user_of(row)) for row in found]
@@ -78,7 +73,7 @@ async def create(parts: Parts, caller: User, request: SaveUser) -> dict[str, Any
         )
         await _record(connection, caller, "User created", id_, request.username, now)
         made = await _find(connection, request.username)
-    return people.user_with_creds(made, token, None)
+    return people.user(made) | {"x_token": token}
 
 
 async def save(parts: Parts, caller: User, request: SaveUser) -> dict[str, Any]:

@@ -57,8 +57,8 @@ _CLAIM = {kind: claiming(t, "id", t.c.id, t.c.fence, t.c.wake_seq) for kind, t i
 async def claim_due(connection: AsyncConnection, now: float, owner: str, limit: int, lease_s: float) -> list[Claim]:
     """Claim up to `limit` due rows over all kinds, the longest due first."""
     due: dict[str, list[str]] = defaultdict(list)
-    for kind, id_, _ in await connection.execute(_DUE, {"now": now, "limit": limit}):
-        due[kind].append(id_)
+    for found in await connection.execute(_DUE, {"now": now, "limit": limit}):
+        due[found.kind].append(found.id)
     claims: list[Claim] = []
     for kind, ids in due.items():
         # Another server may have been quicker with some of them.

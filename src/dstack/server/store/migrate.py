@@ -12,10 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
 
 from dstack.errors import DstackError
+from dstack.server.store.database import Database
 from dstack.server.store.migrations import HEAD
 
 _SCRIPTS = Path(__file__).with_name("migrations")
@@ -33,32 +32,33 @@ async def upgrade(url: str) -> bool:
 
 
 async def downgrade(url: str, revision: str = "base") -> bool:
-    """Take the database back to `revision`; `base` drops everything."""
+    """Take the database back to `revision`; `base` drops everything. False when it is there already."""
     return await _migrate(url, revision, lambda alembic, config: alembic.downgrade(config, revision))
 
 
 async def _migrate(url: str, revision: str, step: Callable[[Any, Any], None]) -> bool:
-    engine = create_async_engine(url, poolclass=NullPool)
+    database = Database(url)
     try:
-        if await _current(engine) == revision:
+        if await _current(database) == revision:
             return False
-        async with _locked(engine, url):
-            if await _current(engine) == revision:
+        async with _locked(database):
+            if await _current(database) == revision:
                 return False
-            async with engine.begin() as connection:
+            # All or nothing, on SQLite too: the writer says BEGIN itself.
+            async with database.write() as connection:
                 await connection.run_sync(_run, step)
         return True
     finally:
-        await engine.dispose()
+        await database.close()
 
 
-async def _current(engine: AsyncEngine) -> str | None:
+async def _current(database: Database) -> str:
     """The revision of the database, asked without Alembic, whose import takes longer than the question."""
-    async with engine.connect() as connection:
+    async with database.read() as connection:
         try:
-            return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
+            return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar() or "base"
         except DBAPIError:
-            return None  # no such table: a fresh database
+            return "base"  # no such table: a fresh database
 
 
 def _run(connection: Connection, step: Callable[[Any, Any], None]) -> None:
@@ -68,7 +68,7 @@ def _run(connection: Connection, step: Callable[[Any, Any], None]) -> None:
     from alembic.util import CommandError
 
     config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS))
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
         step(command, config)
@@ -80,25 +80,32 @@ def _run(connection: Connection, step: Callable[[Any, Any], None]) -> None:
 
 
 @asynccontextmanager
-async def _locked(engine: AsyncEngine, url: str) -> AsyncIterator[None]:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        async with engine.connect() as connection, _advisory(connection):
+async def _locked(database: Database) -> AsyncIterator[None]:
+    """Raises TimeoutError when another server migrates for longer than `LOCK_WAIT_S`."""
+    if not database.sqlite:
+        async with _advisory(database):
             yield
         return
-    if not parsed.database or parsed.database == ":memory:":
-        yield
-        return
-    with await asyncio.to_thread(Path(f"{parsed.database}.migrating").open, "w") as file:
-        await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
+    path = make_url(database.url).database
+    with await asyncio.to_thread(Path(f"{path}.migrating").open, "w") as file:
+        await _flock(file)
         yield  # closing the file lets the lock go, also when this process dies
 
 
-@asynccontextmanager
-async def _advisory(connection: AsyncConnection) -> AsyncIterator[None]:
+async def _flock(file: Any) -> None:
     async with asyncio.timeout(LOCK_WAIT_S):
-        await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
-    try:
+        while True:
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # A lock that is waited for in a thread could not be given up at the deadline.
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def _advisory(database: Database) -> AsyncIterator[None]:
+    async with database.write() as connection:
+        async with asyncio.timeout(LOCK_WAIT_S):
+            # Ends with the transaction, also when this process dies.
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
         yield
-    finally:
-        await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK_KEY})

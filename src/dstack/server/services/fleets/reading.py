@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import and_, or_
+from sqlalchemy import and_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.errors import ResourceNotFound
@@ -17,9 +17,8 @@ from dstack.model.wire.requests import ListFleets
 from dstack.server.auth.identity import Access, User
 from dstack.server.parts import Parts
 from dstack.server.services.projects import visible_projects
-from dstack.server.services.rows import fetch, live
+from dstack.server.services.rows import after, fetch, live, paged
 from dstack.server.services.wire import fleets as wire
-from dstack.server.services.wire.values import seconds
 from dstack.server.store.tables import TABLES
 
 fleet_t, instance_t, job_t = TABLES["fleet"], TABLES["instance"], TABLES["job"]
@@ -40,10 +39,9 @@ async def list_fleets(parts: Parts, caller: User, query: ListFleets) -> list[dic
         conditions: list[Any] = [fleet_t.c.project_id.in_(sorted(projects))]
         if query.only_active:
             conditions.append(live(Fleet))
-        if (at := seconds(query.prev_created_at)) is not None:
-            conditions.append(after(fleet_t, at, query.prev_id and str(query.prev_id), query.ascending))
         columns = (fleet_t.c.created_at, fleet_t.c.id)
-        order = columns if query.ascending else tuple(c.desc() for c in columns)
+        conditions += after(*columns, query.prev_created_at, query.prev_id, query.ascending)
+        order = paged(*columns, query.ascending)
         found = await fetch(connection, Fleet, *conditions, order=order, limit=query.limit)
         return await render(connection, found, projects)
 
@@ -92,12 +90,3 @@ async def job_names(connection: AsyncConnection, instances: Sequence[Instance]) 
     for job in jobs:
         names[job.instance_id or ""].append(job.spec.name)
     return {id_: ", ".join(found) for id_, found in names.items()}
-
-
-def after(table: Any, at: float, id_: str | None, ascending: bool) -> Any:
-    """The SQL condition of the page after the row (at, id)."""
-    further = table.c.created_at > at if ascending else table.c.created_at < at
-    if id_ is None:
-        return further
-    tie = table.c.id > id_ if ascending else table.c.id < id_
-    return or_(further, and_(table.c.created_at == at, tie))

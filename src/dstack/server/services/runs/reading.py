@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.errors import ResourceNotFound
@@ -17,11 +17,10 @@ from dstack.model.wire.requests import ListRuns
 from dstack.server.auth.identity import Access, User
 from dstack.server.parts import Parts
 from dstack.server.services.projects import visible_projects
-from dstack.server.services.rows import fetch, live
+from dstack.server.services.rows import after, fetch, live, paged
 from dstack.server.services.runs.waiting import waiting_for
 from dstack.server.services.wire.jobs import Around
 from dstack.server.services.wire.runs import RunView
-from dstack.server.services.wire.values import seconds
 from dstack.server.store.tables import TABLES, job_gauge, user
 
 run_t, job_t, fleet_t = TABLES["run"], TABLES["job"], TABLES["fleet"]
@@ -67,10 +66,9 @@ async def list_views(parts: Parts, caller: User, query: ListRuns) -> list[RunVie
             conditions.append(run_t.c.user_id == await _user_id(connection, query.username))
         if query.only_active:
             conditions += [live(Run), run_t.c.deleted.is_(False)]
-        if (at := seconds(query.prev_submitted_at)) is not None:
-            conditions.append(_after(at, query.prev_run_id and str(query.prev_run_id), query.ascending))
         columns = (run_t.c.submitted_at, run_t.c.id)
-        order = columns if query.ascending else tuple(c.desc() for c in columns)
+        conditions += after(*columns, query.prev_submitted_at, query.prev_run_id, query.ascending)
+        order = paged(*columns, query.ascending)
         runs = await fetch(connection, Run, *conditions, order=order, limit=query.limit)
         if query.repo_id is not None:
             runs = [run for run in runs if run.spec.repo_id == query.repo_id]
@@ -105,15 +103,6 @@ async def views(
         )
         for run in runs
     ]
-
-
-def _after(at: float, run_id: str | None, ascending: bool):
-    """The page after the run (at, run_id)."""
-    earlier = run_t.c.submitted_at > at if ascending else run_t.c.submitted_at < at
-    if run_id is None:
-        return earlier
-    tie = run_t.c.id > run_id if ascending else run_t.c.id < run_id
-    return or_(earlier, and_(run_t.c.submitted_at == at, tie))
 
 
 async def _user_id(connection: AsyncConnection, username: str) -> str:

@@ -36,6 +36,8 @@ def job_waits_for(job: Job, now: float) -> str | None:
             return f"the {'new ' if new else ''}instance{where} to accept the job"
         case JobStatus.PROVISIONING:
             return f"the job to start on{where}" if where else "the job to start"
+        case JobStatus.PULLING if job.place is not None and job.place.offer.runtime == "process":
+            return "the job to be prepared"
         case JobStatus.PULLING:
             return f"the image {job.spec.image}" if job.spec.image else "the image"
         case JobStatus.TERMINATING:
