@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from dstack.errors import DstackError
 
 # The form in which this program writes the file: read without YAML, whose import takes longer than a request.
-_PLAIN = re.compile(r"(- |  )(name|url|token|default): ([A-Za-z0-9_./:@-]*[A-Za-z0-9_/-])")
+_PLAIN = re.compile(r"(- |  )(name|url|token|default): ([A-Za-z0-9_/](?:[A-Za-z0-9_./:@-]*[A-Za-z0-9_/-])?)")
 _AMBIGUOUS = re.compile(r"(?i)null|yes|no|on|off|true|false|[-+.\d][\d_.eE:+-]*|0[xo].*")
 
 
@@ -47,6 +46,8 @@ def load(path: Path | None = None) -> list[ProjectEntry]:
 
 def save(entries: list[ProjectEntry], path: Path | None = None) -> None:
     """Replace the file as a whole: it is the old one or the new one, never half of it."""
+    import tempfile
+
     import yaml
 
     path = path or default_path()

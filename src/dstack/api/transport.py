@@ -153,6 +153,7 @@ class Transport:
             if not piece:
                 if response.length:
                     raise http.client.IncompleteRead(b"".join(pieces), response.length)
+                response.close()  # else the connection takes it for unread
                 return b"".join(pieces)
             if time.monotonic() > deadline:
                 raise TimeoutError("the answer did not end in time")

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import click
@@ -56,7 +55,10 @@ def guarded(arguments: list[str], terminated: type[BaseException]) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        root.main(args=arguments, prog_name="dstack", standalone_mode=False)
+        with root.make_context(
+            "dstack", arguments
+        ) as context:  # not `main`, which has a say of its own on broken pipes
+            root.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.UsageError as failure:
@@ -80,6 +82,8 @@ def _unexpected(failure: Exception, arguments: list[str]) -> int:
     if isinstance(failure, OSError) and failure.filename and not isinstance(failure.filename, int):
         terminal.error(f"{failure.strerror}: {failure.filename}")
         return 1
+    import traceback
+
     text = "".join(traceback.format_exception(failure))
     try:
         path = _store(scrubbed(f"command: {arguments[:1]}\n{text}"))

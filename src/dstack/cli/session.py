@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from dstack.api import config
 from dstack.api.client import Client
-from dstack.cli import config
 from dstack.errors import DstackError
 
 F = TypeVar("F", bound=Callable[..., Any])

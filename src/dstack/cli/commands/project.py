@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from dstack.api import config
 from dstack.api.client import Client
-from dstack.cli import config
 from dstack.cli.group import Group
 from dstack.cli.prompts import confirm
 from dstack.cli.render.table import table
