@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -99,23 +100,27 @@ def _engine() -> Iterator[str]:
 
 @contextlib.contextmanager
 def own_engine() -> Iterator[str]:
-    """A dockerd in a folder of its own, stopped and removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="dstack-engine-"))
-    engine = Engine(folder)
-    try:
-        engine.start()
-        yield engine.url
-    finally:
-        engine.stop()
-        # dockerd leaves this mount behind
-        subprocess.run(["umount", f"{folder}/exec/netns/default"], capture_output=True, check=False)
-        shutil.rmtree(folder, ignore_errors=True)
+    """A dockerd in a folder of its own, stopped and removed at the end.
+
+    One at a time on a machine: each dockerd writes the packet filter's rules anew when it starts, and so would undo the
+    isolation of the other's networks.
+    """
+    with open(Path(tempfile.gettempdir()) / "dstack-test-engine.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        engine = Engine(Path(tempfile.mkdtemp(prefix="dstack-engine-")))
+        try:
+            engine.start()
+            yield engine.url
+        finally:
+            engine.stop()
+            engine.remove()
 
 
 class Engine:
     """One dockerd; `stop` and `start` again keep its containers."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *options: str):
+        self._options = options
         self.url = f"unix://{folder}/docker.sock"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -131,6 +136,7 @@ class Engine:
                     f"--pidfile={f}/pid",
                     f"--data-root={f}/data",
                     f"--exec-root={f}/exec",
+                    *self._options,
                 ],
                 stdout=log,
                 stderr=log,
@@ -154,6 +160,13 @@ class Engine:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._process = None
+
+    def remove(self) -> None:
+        """Remove its folder, and the mounts that dockerd leaves there."""
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in reversed([path for path in mounts if path.startswith(f"{self._folder}/")]):
+            subprocess.run(["umount", "-l", mount], capture_output=True, check=False)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class _UnixConnection(HTTPConnection):

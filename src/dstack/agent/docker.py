@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import posixpath
 import signal
@@ -12,11 +13,19 @@ from typing import Any, Dict, Optional
 from dstack.agent import gpus, processes
 from dstack.agent.docker_client import DockerClient, EngineError, EngineUnreachable
 from dstack.agent.docker_end import ending_of
-from dstack.agent.docker_files import find_account, own_new_folders, put_archives, resolve
+from dstack.agent.docker_files import find_account, own_new_folders, put_archives, put_file, resolve
 from dstack.agent.docker_images import find_image, pull_image
 from dstack.agent.docker_logs import instant
 from dstack.agent.docker_output import Output
-from dstack.agent.docker_spec import AGENT_LABEL, TASK_LABEL, agent_label, container_body, labels, resource_name
+from dstack.agent.docker_spec import (
+    AGENT_LABEL,
+    MPI_HOSTFILE,
+    TASK_LABEL,
+    agent_label,
+    container_body,
+    labels,
+    resource_name,
+)
 from dstack.agent.machine import Ending, Task, TaskFailed
 from dstack.agent.runtime import Host
 from dstack.agentapi.wire import (
@@ -36,6 +45,8 @@ from dstack.agentapi.wire import (
 Facts = Dict[str, Any]  # an engine's answer
 
 ENGINE_AGAIN_S = (0.2, 2.0)  # between tries while the engine is away: from, to
+KILLED = (129, 130, 137, 143)
+ELSEWHERE_S = 15.0  # an engine that stops its containers gives them 10 s, then it goes itself
 GONE = (404, 409)  # not there, or not running, or just being removed: what was wanted is so
 
 
@@ -95,6 +106,7 @@ class DockerRuntime:
             pass  # the kill at the end of the grace is tried again and again
 
     async def kill(self, task: Task) -> None:
+        task.memo["killed"] = True
         try:
             await self._docker.json("POST", "/containers/%s/kill" % resource_name(task.id))
         except (EngineError, EngineUnreachable):
@@ -138,21 +150,20 @@ class DockerRuntime:
     async def _create_and_start(self, task: Task, spec: TaskSpec, host: Host) -> None:
         if not spec.image:
             raise TaskFailed(CREATE_FAILED, "A container needs an `image`")
-        network = asyncio.ensure_future(self._create_network(task, spec))
+        network = asyncio.ensure_future(self._create_network(task, spec))  # slow, and needed at the start only
         try:
             image = await self._image(task, spec, host)
             if task.move(CREATING):
                 host.changed(task)
-            await network
-        finally:
-            network.cancel()
-            await asyncio.gather(network, return_exceptions=True)
-        try:
             await self._create(task, spec, image, host, init=True)
+            await network
             await self._start(task, spec, image, host)
         except EngineError as e:
             message = "The container cannot be created: %s" % e.message
             raise TaskFailed(CREATE_FAILED, message) from None
+        finally:
+            network.cancel()
+            await asyncio.gather(network, return_exceptions=True)
 
     async def _image(self, task: Task, spec: TaskSpec, host: Host) -> Facts:
         image = await find_image(self._docker, spec.image)
@@ -195,11 +206,13 @@ class DockerRuntime:
         await self._docker.json("POST", "/containers/create", {"name": name}, body)
         folder = folder or config.get("WorkingDir") or "/"
         task.report.working_dir, task.report.user = folder, user
+        spool = os.path.join(task.directory, "spool.tar")
+        if spec.mpi_hostfile:
+            await put_file(self._docker, name, MPI_HOSTFILE, spec.mpi_hostfile, spool)
         if not spec.archives and not (spec.working_dir and user):
             return
         account = await find_account(self._docker, name, user)
         if account.uid:
-            spool = os.path.join(task.directory, "spool.tar")
             await own_new_folders(self._docker, name, posixpath.normpath(folder), account, spool)
         await put_archives(self._docker, name, task, spec, folder, account, host)
 
@@ -246,13 +259,21 @@ class DockerRuntime:
     async def _until_end(self, task: Task) -> tuple[Optional[Facts], bool]:
         """(the container when it has ended, or None when it is gone; whether the engine was away meanwhile)."""
         away = False
+        ended_at = 0.0  # when it was seen that somebody else had ended it
         pause = ENGINE_AGAIN_S[0]
         name = resource_name(task.id)
         while True:
             try:
                 facts = await self._container(task)
-                if facts is None or not facts["State"]["Running"]:
+                if facts is None or (away and not facts["State"]["Running"]):
                     return facts, away
+                if not facts["State"]["Running"] and not (ended_at and time.monotonic() < ended_at + ELSEWHERE_S):
+                    if ended_at or not await self._killed_elsewhere(task, facts):
+                        return facts, False
+                    ended_at = time.monotonic()
+                if ended_at:
+                    await asyncio.sleep(ENGINE_AGAIN_S[0])
+                    continue
                 pause = ENGINE_AGAIN_S[0]
                 away = False  # it came back and the job still runs
                 async with await self._docker.open("POST", "/containers/%s/wait" % name) as exchange:
@@ -263,6 +284,20 @@ class DockerRuntime:
                 away = True
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, ENGINE_AGAIN_S[1])
+
+    async def _killed_elsewhere(self, task: Task, facts: Facts) -> bool:
+        """Whether somebody else ended the container: a person, or the engine on its own way down. Who it was shows soon
+        after, when the container or the engine goes."""
+        if task.stop is not None or task.memo.get("killed") or facts["State"]["ExitCode"] not in KILLED:
+            return False
+        since = int(task.report.started_at or 0)
+        query = {
+            "since": str(since),
+            "until": "%.3f" % time.time(),
+            "filters": json.dumps({"container": [facts["Id"]], "event": ["kill"]}),
+        }
+        async with await self._docker.open("GET", "/events", query) as exchange:
+            return bool(await asyncio.wait_for(exchange.body(), ELSEWHERE_S))
 
     async def _signal_all(self, task: Task, number: int) -> bool:
         """Signal every process of the container but its init, as Ctrl-C on a terminal does: a shell alone would wait

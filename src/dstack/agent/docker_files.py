@@ -72,6 +72,19 @@ async def put_archives(
             _unlink(spool)
 
 
+async def put_file(docker: DockerClient, container: str, path: str, content: str, spool: str) -> None:
+    """A small file that everyone in the container may read."""
+    data = content.encode()
+    with tarfile.open(spool, "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo(path.lstrip("/"))
+        member.size, member.mode = len(data), 0o644
+        tar.addfile(member, io.BytesIO(data))
+    try:
+        await _put(docker, container, spool)
+    finally:
+        _unlink(spool)
+
+
 def resolve(path: str, home: str, folder: str) -> str:
     """`path` in the container as an absolute one: `~` is `home`, relative ones are below `folder`."""
     if path == "~" or path.startswith("~/"):

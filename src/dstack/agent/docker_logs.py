@@ -167,11 +167,11 @@ class JsonFileTail:
             found = again
         _close_all(again)
         known = [inode for inode, _ in self._files]
-        fresh = [(inode, fd) for inode, fd in found if inode not in known]
-        _close_all([(inode, fd) for inode, fd in found if inode in known])
-        if known and len(fresh) == len(found) and fresh:
+        last = max((n for n, (inode, _) in enumerate(found) if inode in known), default=-1)
+        _close_all(found[: last + 1])  # open already, or read to the end before
+        if known and last < 0 and found:
             self._sink.note_gap(time.time())
-        self._files.extend(fresh)
+        self._files.extend(found[last + 1 :])
 
     def _listing(self) -> List[Tuple[int, int]]:
         found = []
@@ -208,7 +208,7 @@ class _EngineClock:
     """Reads `2026-01-02T03:04:05.123456789Z`; most lines share their second with the one before."""
 
     def __init__(self) -> None:
-        self._text = ""
+        self._text = "none yet"
         self._second = 0
 
     def instant(self, text: str) -> float:

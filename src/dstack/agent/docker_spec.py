@@ -11,6 +11,7 @@ from dstack.agentapi.wire import TaskSpec
 
 TASK_LABEL = "dstack.task"
 AGENT_LABEL = "dstack.agent"
+MPI_HOSTFILE = "/dstack/mpi/hostfile"
 
 
 def resource_name(task_id: str) -> str:
@@ -30,6 +31,8 @@ def agent_label(state: str) -> str:
 def container_body(spec: TaskSpec, state: str, working_dir: str, init: bool) -> Dict[str, Any]:
     """The body of `POST /containers/create`."""
     env = dict(spec.env)
+    if spec.mpi_hostfile:
+        env.setdefault("DSTACK_MPI_HOSTFILE", MPI_HOSTFILE)
     if spec.home_dir:
         env.setdefault("HOME", spec.home_dir)
     body: Dict[str, Any] = {
@@ -54,14 +57,14 @@ def container_body(spec: TaskSpec, state: str, working_dir: str, init: bool) -> 
 
 def command(spec: TaskSpec) -> Tuple[Optional[List[str]], List[str]]:
     """(entrypoint, arguments); None is the image's own."""
-    if spec.script is not None:
-        return [spec.shell or "/bin/sh", *_interactive(spec.shell), "-c"], [spec.script]
-    return spec.entrypoint, list(spec.args)
-
-
-def _interactive(shell: str) -> List[str]:
-    # bash reads ~/.bashrc, where people's conda and PATH set-up live, only when it is told to be interactive.
-    return ["-i"] if shell.rsplit("/", 1)[-1] == "bash" else []
+    if spec.script is None:
+        return spec.entrypoint, list(spec.args)
+    shell = spec.shell or "/bin/sh"
+    if shell.rsplit("/", 1)[-1] == "bash":
+        # Only an interactive bash reads ~/.bashrc, where images set PATH up. But it also writes job-control messages
+        # and "exit" into the log, and stops background jobs that read: it only loads the environment, then gives way.
+        return [shell, "-i", "-c"], ['exec "$0" -c "$1"', shell, spec.script]
+    return [shell, "-c"], [spec.script]
 
 
 def _host_config(spec: TaskSpec, init: bool) -> Dict[str, Any]:

@@ -53,7 +53,7 @@ class LogWriter:
         self._index = os.open(os.path.join(directory, "log.idx"), flags, 0o600)
         self.size = os.fstat(self._log).st_size
         self.index_size = os.fstat(self._index).st_size
-        self._last_mark = 0.0
+        self._last_mark = -1.0
         self._lost = 0
 
     def truncate(self, size: int, index_size: int) -> None:
@@ -97,7 +97,7 @@ class LogWriter:
         except OSError as e:
             if e.errno not in NO_SPACE:
                 raise
-        if self.size > offset and at - self._last_mark >= RESOLUTION_S:
+        if self.size > offset and abs(at - self._last_mark) >= RESOLUTION_S:  # clocks also go back
             self._mark(offset, at)
         return self.size - offset
 

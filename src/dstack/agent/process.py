@@ -17,6 +17,7 @@ from dstack.agent import archives, gpus, processes
 from dstack.agent.machine import Ending, Task, TaskFailed
 from dstack.agent.pythons import python_environment
 from dstack.agent.runtime import Host
+from dstack.agent.store import write_atomic
 from dstack.agentapi.wire import (
     CREATE_FAILED,
     CREATING,
@@ -62,6 +63,9 @@ class ProcessRuntime:
         env = job_environment(spec, home)
         if spec.python:
             env = await python_environment(spec.python, os.path.join(task.directory, "python"), env)
+        if spec.mpi_hostfile:
+            env["DSTACK_MPI_HOSTFILE"] = _path(task, "mpi_hostfile")
+            write_atomic(env["DSTACK_MPI_HOSTFILE"], spec.mpi_hostfile.encode())
         env.update(spec.env)
         cpus = _choose_cpus(spec.cpu_limit, host.running())
         task.memo["cpus"] = cpus

@@ -78,7 +78,7 @@ class Tasks:
         known = self._tasks.get(spec.id)
         if known is not None:
             return self.report(known)
-        if self.unsaved:
+        if not self._save_unsaved():
             raise DiskFull("no space left on the disk of the agent's state: no new tasks are taken")
         task = new_task(spec, self._store.directory(spec.id), self._boot_id)
         self._store.create(task.id, to_json(spec), task.to_state())
@@ -278,12 +278,17 @@ class Tasks:
     async def _save_again(self) -> None:
         while self.unsaved:
             await asyncio.sleep(SAVE_AGAIN_S)
-            for task in list(self.unsaved.values()):
-                try:
-                    self._store.save(task.id, task.to_state())
-                    self.unsaved.pop(task.id, None)
-                except (DiskFull, OSError):
-                    break
+            self._save_unsaved()
+
+    def _save_unsaved(self) -> bool:
+        """True when everything is on disk."""
+        for task in list(self.unsaved.values()):
+            try:
+                self._store.save(task.id, task.to_state())
+                self.unsaved.pop(task.id, None)
+            except (DiskFull, OSError):
+                return False
+        return True
 
     def _tell(self, task: Task) -> None:
         self.seq += 1

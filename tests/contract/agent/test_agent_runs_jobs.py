@@ -53,6 +53,11 @@ async def test_variables_of_the_spec_reach_the_job_unchanged(agent):
     assert log == value.encode()
 
 
+async def test_the_hosts_for_mpi_are_in_the_file_that_a_variable_names(agent):
+    _, log = await agent.run('cat "$DSTACK_MPI_HOSTFILE"', mpi_hostfile="10.0.0.1 slots=8\n10.0.0.2 slots=8\n")
+    assert log == b"10.0.0.1 slots=8\n10.0.0.2 slots=8\n"
+
+
 async def test_a_working_directory_is_made_when_it_is_missing(agent, tmp_path):
     folder = str(tmp_path / "not/yet") if agent.runtime == "process" else "/not/yet"
     report, log = await agent.run("pwd", working_dir=folder)
