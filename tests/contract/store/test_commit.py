@@ -281,3 +281,13 @@ async def test_a_created_row_is_due_at_once(ledger: Ledger):
     (claim,) = await claimed(ledger, row)
     await ledger.commit((claim, decision(row, creates=(Create(instance(1)),))), now=NOW)
     assert instance(1).ref in await ledger.claim(NOW)
+
+
+async def test_a_finished_row_and_an_unknown_one_hear_nothing(ledger: Ledger):
+    row = instance(status="terminating")
+    (claim,) = await claimed(ledger, row)
+    await ledger.commit((claim, decision(row, wake_at=None, changes=(change(row, status="terminated"),))), now=NOW)
+    await ledger.observe(row.ref, Gone(), NOW)
+    await ledger.observe(instance(9).ref, Gone(), NOW)
+    assert await ledger.inbox_of(row.ref) == []
+    assert await ledger.inbox_of(instance(9).ref) == []

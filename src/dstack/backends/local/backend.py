@@ -61,7 +61,7 @@ class LocalBackend:
         self._runtime = runtime
         self._docker_host = docker_host
         self._facts: HostFacts | None = None
-        self._starting: dict[str, asyncio.Lock] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
 
     async def offers(self, requirements: Requirements | None) -> Sequence[Offer]:
         facts = await self._host_facts()
@@ -88,8 +88,9 @@ class LocalBackend:
         folder = self._folder(order.token)
         if not folder.exists() and len(self._tokens()) >= MAX_INSTANCES:
             return OutOfCapacity(f"This machine already runs {MAX_INSTANCES} instances")
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        await self._ensure_agent(order.token)
+        async with self._lock(order.token):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            await self._start_agent(order.token)
         hostname = (await self._host_facts()).hostname
         return Created(ProvisioningData(backend_id=order.token, hostname=hostname, internal_ip="127.0.0.1"))
 
@@ -109,7 +110,6 @@ class LocalBackend:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         if folder.exists():
             raise BackendError(f"The folder of instance {token} cannot be removed")
-        self._starting.pop(token, None)
         return Terminated()
 
     async def list_instances(self) -> Sequence[ListedInstance]:
@@ -119,14 +119,12 @@ class LocalBackend:
         """There are none; the machine is the server's own."""
 
     async def agent_connect(self, token: str, data: ProvisioningData) -> Connect:
-        if not self._folder(token).exists():
-            raise BackendError(f"The folder of instance {token} was removed")
-        await self._ensure_agent(token)
-        return unix_connect(str(self._socket(token)))
-
-    async def _ensure_agent(self, token: str) -> None:
         async with self._lock(token):
+            # Asked under the lock: a termination that is under way must not find the agent started again.
+            if not self._folder(token).exists():
+                raise BackendError(f"The folder of instance {token} was removed")
             await self._start_agent(token)
+        return unix_connect(str(self._socket(token)))
 
     async def _start_agent(self, token: str) -> None:
         """Start the instance's agent unless it runs. Raises BackendError with what the agent said."""
@@ -210,4 +208,4 @@ class LocalBackend:
         return self._folder(token) / "agent.sock"
 
     def _lock(self, token: str) -> asyncio.Lock:
-        return self._starting.setdefault(token, asyncio.Lock())
+        return self._locks.setdefault(token, asyncio.Lock())

@@ -130,5 +130,8 @@ class ActRunner:
     async def _keep_claims(self) -> None:
         while True:
             await asyncio.sleep(LEASE_S / 3)
-            if self._running:
-                await self._store.extend_acts(list(self._running.values()), self._clock.now() + LEASE_S)
+            try:
+                if self._running:
+                    await self._store.extend_acts(list(self._running.values()), self._clock.now() + LEASE_S)
+            except Exception:
+                log.exception("claims of running acts could not be extended; trying again")

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy import and_, select
 
 from dstack.agentapi.client import AgentClient, AgentRefused, AgentUnreachable, Connect
-from dstack.agentapi.wire import ENDED, PENDING, RUNNING, STOPPING, TaskReport
+from dstack.agentapi.wire import ENDED, PENDING, RUNNING, STOPPING, StopRequest, TaskReport
 from dstack.clock import Clock
 from dstack.model.instance import Instance
 from dstack.model.job import Job
@@ -67,7 +67,7 @@ class HostLink:
             except* (AgentUnreachable, AgentRefused) as lost:
                 if self._up:
                     delay = FIRST_RETRY_S
-                    await self._observe([(self._instance.ref, LinkDown(message=str(lost.exceptions[0])))])
+                    await self._observe([(self._instance.ref, LinkDown(message=_first(lost)))])
                     self._up = False
             except* Exception:
                 log.exception("the link to %s broke; connecting again", self._instance.name)
@@ -120,8 +120,10 @@ class HostLink:
         """The link is up: tell so, tell every task's state, and which tasks the host should have but has not."""
         self._told.clear()
         present = {t.id for t in tasks}
+        over = await self._over(present)
         lost = [(j.ref, TaskLost()) for j in await self._expected() if j.id not in present]
-        await self._tell([(Ref("job", t.id), t) for t in tasks], [(self._instance.ref, up), *lost])
+        await self._tell([(Ref("job", t.id), t) for t in tasks if t.id not in over], [(self._instance.ref, up), *lost])
+        await self._clean(over)
 
     async def _tell(self, reports: list[tuple[Ref, TaskReport]], also: list[Seen] | None = None) -> None:
         seen: list[Seen] = list(also or [])
@@ -151,6 +153,24 @@ class HostLink:
             found = await connection.execute(select(table).where(condition))
             return [decode(Job, m) for m in found.mappings()]
 
+    async def _over(self, task_ids: set[str]) -> set[str]:
+        """Those whose job is finished for us: its end was not confirmed while the host could not be reached.
+
+        Tasks of jobs that we do not know at all are not ours to kill: the database may be an old backup.
+        """
+        table = TABLES["job"]
+        condition = and_(table.c.id.in_(task_ids), table.c.status.in_(sorted(Job.terminal_statuses())))
+        async with self._store.database.read() as connection:
+            return set((await connection.execute(select(table.c.id).where(condition))).scalars())
+
+    async def _clean(self, task_ids: set[str]) -> None:
+        """Have the host end and forget these tasks."""
+        for task_id in sorted(task_ids):
+            if self.client is not None:
+                log.warning("task %s still was on %s after its job had ended; removed", task_id, self._instance.name)
+                await self.client.stop(task_id, StopRequest(grace_s=0.0))
+                await self.client.delete(task_id, 0, force=True)
+
     async def _sample(self, client: AgentClient) -> None:
         """Metrics are samples by nature: the one thing here that is asked for again and again."""
         while True:
@@ -170,3 +190,9 @@ class HostLink:
         self._tasks = {k: t for k, t in self._tasks.items() if t.state not in ENDED}
         if client is not None:
             await client.aclose()
+
+
+def _first(group: BaseExceptionGroup) -> str:
+    """The words of the first error inside."""
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else str(inner)

@@ -24,6 +24,7 @@ from dstack.server.store.store import Store
 from dstack.server.store.tables import TABLES
 
 log = logging.getLogger(__name__)
+RETRY_S = 1.0
 
 
 class HostLinks:
@@ -58,18 +59,17 @@ class HostLinks:
     async def run(self) -> None:
         """Keep the links until cancelled."""
         async with asyncio.TaskGroup() as group:
-            await self._update(group, None)
+            noticed: set[str] | None = None  # all
             while True:
-                await self._news.wait()
-                self._news.clear()
-                noticed, self._noticed = self._noticed, set()
                 try:
                     await self._update(group, noticed)
                 except Exception:
                     log.exception("host links could not be updated; trying again")
-                    self._noticed |= noticed
-                    self._news.set()
-                    await asyncio.sleep(1.0)
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                await self._news.wait()
+                self._news.clear()
+                noticed, self._noticed = self._noticed, set()
 
     def client(self, instance_id: str) -> AgentClient:
         """The agent of a linked instance. Raises AgentUnreachable while there is no link."""

@@ -14,12 +14,16 @@ from dstack.model.observation import Observation
 from dstack.model.row import Ref
 from dstack.server.store.claims import claiming, unclaimed_due
 from dstack.server.store.commit import wake
-from dstack.server.store.tables import act, inbox
+from dstack.server.store.tables import TABLES, act, inbox
 
 Seen = tuple[Ref, Observation]
 
 
 _DUE = select(act.c.token).where(unclaimed_due(act)).order_by(act.c.due_at).limit(bindparam("limit"))
+_LIVING = {
+    kind: select(t.c.id).where(t.c.id.in_(bindparam("ids", expanding=True)), t.c.due_at.is_not(None))
+    for kind, t in TABLES.items()
+}
 _CLAIM = claiming(act, "token", act)
 
 
@@ -94,8 +98,8 @@ async def retry_act(
 
 
 async def observe(connection: AsyncConnection, observations: Iterable[Seen], now: float) -> None:
-    """Put observations into the inboxes of their resources and make those due."""
-    seen = list(observations)
+    """Put observations into the inboxes of their resources and make those due; finished resources hear nothing."""
+    seen = await _of_living(connection, list(observations))
     if not seen:
         return
     rows = [
@@ -104,6 +108,15 @@ async def observe(connection: AsyncConnection, observations: Iterable[Seen], now
     ]
     await connection.execute(insert(inbox), rows)
     await wake(connection, {ref for ref, _ in seen}, now)
+
+
+async def _of_living(connection: AsyncConnection, seen: list[Seen]) -> list[Seen]:
+    """Without those of rows that are finished or unknown: nobody would ever consume them."""
+    living: set[Ref] = set()
+    for kind in {ref.kind for ref, _ in seen}:
+        ids = sorted({ref.id for ref, _ in seen if ref.kind == kind})
+        living |= {Ref(kind, id_) for id_ in (await connection.execute(_LIVING[kind], {"ids": ids})).scalars()}
+    return [(ref, observation) for ref, observation in seen if ref in living]
 
 
 def _held(one: ClaimedAct) -> Any:

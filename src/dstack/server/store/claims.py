@@ -64,7 +64,7 @@ async def claim_due(connection: AsyncConnection, now: float, owner: str, limit: 
         # Another server may have been quicker with some of them.
         values = {"ids": ids, "now": now, "owner": owner, "until": now + lease_s}
         rows = await connection.execute(_CLAIM[kind], values)
-        claims += [Claim(Ref(kind, id_), owner, fence, wake_seq) for id_, fence, wake_seq in rows]
+        claims += [Claim(Ref(kind, one.id), owner, one.fence, one.wake_seq) for one in rows]
     return claims
 
 

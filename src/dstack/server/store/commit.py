@@ -93,12 +93,20 @@ async def commit(connection: AsyncConnection, batch: Sequence[tuple[Claim, Turn]
     released: list[tuple[Claim, float | None]] = []
     for claim, turn in batch:
         complete = True
+        # Rows of refused units: a later unit of the turn expects their versions as they would have become, and another
+        # writer's change can have raised them to just that.
+        void: set[Ref] = set()
         for decision in (*turn.units, turn.own):
-            if _holds(claim, rows) and _acceptable(decision, rows, unfinished):
+            if (
+                _holds(claim, rows)
+                and void.isdisjoint(x.ref for x in (*decision.changes, *decision.guards))
+                and _acceptable(decision, rows, unfinished)
+            ):
                 _apply(decision, rows, unfinished)
                 result.accepted.append(decision)
             else:
                 result.refused.append(decision)
+                void.update(c.ref for c in decision.changes)
                 complete = False
         released.append((claim, turn.own.wake_at if complete else now))
     await _write(connection, result, now)
