@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.cli_process import Cli
 from support.wire_server import WireServer
 

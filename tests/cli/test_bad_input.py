@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from support import wire_json as wire
 from support.cli_process import Cli, Result
 from support.wire_server import Hang, NotJson, Raw, Status, WireServer

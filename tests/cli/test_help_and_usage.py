@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from support.cli_process import Cli
 
 from dstack import __version__
 from dstack.cli.registry import COMMANDS
+from support.cli_process import Cli
 
 
 def test_without_a_command_the_help_is_shown_and_nothing_failed(bare: Cli):

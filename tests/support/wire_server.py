@@ -77,7 +77,7 @@ class WireServer:
             def do_POST(self) -> None:
                 outer._serve(self)
 
-            do_GET = do_POST
+            do_GET = do_POST  # noqa: N815
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -78,8 +78,8 @@ class Transport:
     def stream(self, path: str, body: Any, silence_s: float = STREAM_SILENCE_S) -> Iterator[bytes]:
         """The lines of an answer as they come; no line for `silence_s` seconds is a lost connection."""
         self.close()
-        connection = self._connect(silence_s)
         try:
+            connection = self._connect(silence_s)
             connection.request(
                 "POST", self._path(path), json.dumps(body).encode(), self._headers({"Content-Type": "application/json"})
             )

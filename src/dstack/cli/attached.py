@@ -13,14 +13,14 @@ from dstack.api.logs import LogPiece
 from dstack.cli.follow import Away, Back, Broken, Changed, LogEnd, follow_log, watch_run
 from dstack.cli.prompts import confirm
 from dstack.cli.render import runs as words
-from dstack.cli.terminal import StatusLine, put_bytes, say, style
+from dstack.cli.terminal import StatusLine, mute_stdout, put_bytes, say, style
 from dstack.errors import DstackError
 
 Json = dict[str, Any]
 
 INTERRUPTED = 130
+EXITED = "container_exited_with_error"
 LAST_LOG_S = 20.0  # how long the rest of a log may take after the end of the run
-NO_LOG_S = 2.0  # the same for a run that was never placed
 
 
 class Attached:
@@ -40,6 +40,7 @@ class Attached:
         self._told = ""
         self._last_byte = b"\n"
         self._was_running = False
+        self._ending = False
 
     def follow(self) -> int:
         """Show the run to its end; the exit code of the command."""
@@ -62,18 +63,24 @@ class Attached:
             self._status.clear()
 
     def _start(self, target: Any, *arguments: Any) -> None:
-        thread = threading.Thread(
-            target=target, args=(self._client.fork(), *arguments, self._events, self._stop), daemon=True
-        )
-        thread.start()
+        """A thread that ends with the command; what it fails with fails here."""
+
+        def guarded(client: Client) -> None:
+            try:
+                target(client, *arguments, self._events, self._stop)
+            except Exception as error:
+                self._events.put(Broken(error))
+
+        threading.Thread(target=guarded, args=(self._client.fork(),), daemon=True).start()
 
     def _until_finished(self) -> None:
         deadline: float | None = None
         while True:
             if words.finished(self.run) and deadline is None:
                 submission = words.submission(self.run)
-                placed = bool(submission and submission.get("job_provisioning_data"))
-                deadline = time.monotonic() + (LAST_LOG_S if placed else NO_LOG_S)
+                if not submission or not submission.get("job_provisioning_data"):
+                    return  # it was never placed: there is no log
+                deadline = time.monotonic() + LAST_LOG_S
             if deadline is not None and (not self._log_open or time.monotonic() >= deadline):
                 return
             try:
@@ -119,26 +126,39 @@ class Attached:
 
     def _show_state(self, run: Json) -> None:
         waiting = run.get("x_waiting_for")
-        text = f"{self._name}: {words.status(run)}{f' ({waiting})' if waiting else ''}"
+        text = f"{self._name}: {words.status(run)}{f' (waiting for {waiting})' if waiting else ''}"
         if text == self._told:
             return
         self._told = text
         if run["status"] == "running":
-            if not self._was_running:
-                self._talk(f"{self._name} provisioning completed (running)")
-            self._was_running = True
+            self._show_running()
         elif self._last_byte == b"\n":
             self._status.tell(text)
         else:
             self._talk(text)
 
+    def _show_running(self) -> None:
+        """Once, before the first line of the log, which may come before the news that the job runs."""
+        if not self._was_running:
+            self._talk(f"{self._name} provisioning completed (running)")
+        self._was_running = True
+
     def _log(self, piece: LogPiece) -> None:
         self._status.clear()
         if piece.data:
-            put_bytes(piece.data)
+            self._show_running()
+            self._put(piece.data)
             self._last_byte = piece.data[-1:]
         if piece.lost:
             self._talk(f"{piece.lost} bytes of the log are missing")
+
+    def _put(self, data: bytes) -> None:
+        try:
+            put_bytes(data)
+        except BrokenPipeError:
+            if not self._ending:
+                raise
+            mute_stdout()  # Ctrl-C ended the reader of our pipe, too; the run is still to be stopped
 
     def _talk(self, text: str) -> None:
         """A line of talk that stays, on a line of its own."""
@@ -152,13 +172,15 @@ class Attached:
         code = exit_code(self.run)
         state = words.status(self.run)
         self._talk(style(state[:1].upper() + state[1:], "green" if code == 0 else "red", stream=sys.stderr))
-        if code and (reason := words.error_text(self.run)):
-            say(reason)
-        if code:
+        submission = words.submission(self.run) or {}
+        if code and submission.get("termination_reason") != EXITED:  # the job's own code says all there is to say
+            if reason := words.error_text(self.run):
+                say(reason)
             say(f"hint: `dstack why {self._name}` tells more, `dstack event --target-run {self._name}` what happened")
         return code
 
     def _interrupted(self) -> int:
+        self._ending = True
         self._talk("")
         if not self._assume_yes and self._wants_stop():
             return self._stop_and_wait()

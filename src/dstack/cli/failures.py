@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def guarded(arguments: list[str], terminated: type[BaseException]) -> int:
     except terminated:
         return TERMINATED
     except BrokenPipeError:
-        _mute_stdout()
+        terminal.mute_stdout()
         return BROKEN_PIPE
     except errors.DstackError as failure:
         terminal.error(failure.message, failure.hint)
@@ -112,11 +111,3 @@ def _store(text: str) -> Path:
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
         file.write(text)
     return path
-
-
-def _mute_stdout() -> None:
-    """The interpreter flushes stdout at its end: into nothing, since nobody reads it any more."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        pass  # no descriptor, nothing to flush

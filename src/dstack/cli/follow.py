@@ -42,7 +42,7 @@ class Back:
 class Broken:
     """There is no use in going on."""
 
-    error: DstackError
+    error: Exception
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,14 @@ def put_bytes(data: bytes) -> None:
     stream.flush()
 
 
+def mute_stdout() -> None:
+    """Nobody reads stdout any more: what is still to be flushed goes into nothing."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass  # no descriptor, nothing to flush
+
+
 def say(text: str = "") -> None:
     """A line of talk. Where even that cannot be written nobody listens, which is no reason to fail."""
     try:

@@ -79,7 +79,7 @@ def _rows(fleet: Json, now: float, verbose: bool) -> list[tuple[str, ...]]:
     instances = [i for i in fleet.get("instances") or [] if verbose or i["status"] != "terminated"]
     label = style(fleet["name"], "bold")
     if not instances:
-        state = "-" if fleet["status"] == "active" else str(fleet["status"])
+        state = str(fleet["status"])
         created = values.age(fleet.get("created_at"), now)
         return [(label, "-", "-", "-", "-", *(("-",) if verbose else ()), state, created, *(("",) if verbose else ()))]
     rows = [_row(instance, now, verbose) for instance in instances]

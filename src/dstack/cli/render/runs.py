@@ -93,7 +93,7 @@ def _row(label: str, item: Json, attempt: Json | None, now: float, verbose: bool
 
 def _state(item: Json, verbose: bool) -> str:
     waiting = item.get("x_waiting_for")
-    return f"{status(item)} ({waiting})" if verbose and waiting else status(item)
+    return f"{status(item)} (waiting for {waiting})" if verbose and waiting else status(item)
 
 
 def _gpu(resources: Json) -> str:

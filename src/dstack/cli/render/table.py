@@ -71,7 +71,7 @@ def _lines(row: Sequence[str], widths: list[int]) -> list[str]:
 def _wrapped(text: str, width: int) -> list[str]:
     if cells(text) <= width or "\x1b" in text:
         return [text]
-    return textwrap.wrap(text, width, subsequent_indent=" " if text[:1] != " " else "") or [""]
+    return textwrap.wrap(text, width, subsequent_indent=" ", break_on_hyphens=False) or [""]
 
 
 def _padded(text: str, width: int) -> str:
