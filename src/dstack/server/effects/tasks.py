@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dstack.agentapi.client import AgentRefused, AgentUnreachable
 from dstack.agentapi.wire import StopRequest
 from dstack.errors import DstackError
-from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance, InstanceStatus
 from dstack.model.job import Job
 from dstack.model.observation import TaskAccepted, TaskRefused, TaskRemoved, TaskReported
@@ -18,7 +17,7 @@ from dstack.server.effects.spec import secret_names, task_spec
 from dstack.server.settings import Settings
 from dstack.server.store.acts import ClaimedAct
 from dstack.server.store.blobs import BlobStore
-from dstack.server.store.rows import row
+from dstack.server.store.rows import placed
 from dstack.server.store.store import Store
 
 # Answers the values of the named secrets of a project. Raises ResourceNotFound naming those that do not exist.
@@ -37,13 +36,12 @@ class TaskEffects:
 
     async def start(self, act: ClaimedAct) -> Done | Again:
         """Hand the task over; a resent one answers the present state, so this may run any number of times."""
-        job = await row(self._store.database, Job, act.ref.id)
-        if job.terminal or job.instance_id is None:
+        job, instance, fleet = await placed(self._store.database, act.ref.id)
+        if job.terminal or instance is None or fleet is None:
             return Done()
-        instance = await row(self._store.database, Instance, job.instance_id)
-        fleet = await row(self._store.database, Fleet, instance.fleet_id)
         try:
-            secrets = await self._secrets_of(job.project_id, sorted(secret_names(job)))
+            names = sorted(secret_names(job))
+            secrets = await self._secrets_of(job.project_id, names) if names else {}
             spec = task_spec(job, instance, secrets, _plain(fleet.spec.configuration.env), self._settings)
         except (DstackError, ValueError) as e:
             return Done(((act.ref, TaskRefused(message=f"Secrets interpolation error: {e}")),))
@@ -66,8 +64,7 @@ class TaskEffects:
 
     async def stop(self, act: ClaimedAct) -> Done | Again:
         """Ask the task to end; its end is reported by the host's link. An unknown task is forbidden to start later."""
-        job = await row(self._store.database, Job, act.ref.id)
-        instance = await self._reachable(job)
+        job, instance = await self._reachable(act.ref.id)
         if instance is None:
             return Done()
         request = StopRequest(
@@ -86,8 +83,7 @@ class TaskEffects:
 
     async def remove(self, act: ClaimedAct) -> Done | Again:
         """Store the log to its last byte, then let the host forget the task."""
-        job = await row(self._store.database, Job, act.ref.id)
-        instance = await self._reachable(job)
+        job, instance = await self._reachable(act.ref.id)
         if instance is None:
             return Done(((act.ref, TaskRemoved()),))
         try:
@@ -105,12 +101,11 @@ class TaskEffects:
         self._links.forget(instance.id, job.id)
         return Done(((act.ref, TaskRemoved()),))
 
-    async def _reachable(self, job: Job) -> Instance | None:
-        """The job's instance, None when it has none or the machine is gone."""
-        if job.instance_id is None:
-            return None
-        instance = await row(self._store.database, Instance, job.instance_id)
-        return None if instance.status is InstanceStatus.TERMINATED else instance
+    async def _reachable(self, job_id: str) -> tuple[Job, Instance | None]:
+        """The job and its instance; None when it has none or the machine is gone."""
+        job, instance, _ = await placed(self._store.database, job_id)
+        gone = instance is None or instance.status is InstanceStatus.TERMINATED
+        return job, None if gone else instance
 
 
 def _plain(env: Mapping[str, object]) -> dict[str, str]:

@@ -14,7 +14,8 @@ from dstack.model.wire.requests import ListEvents
 from dstack.server.auth.identity import User
 from dstack.server.parts import Parts
 from dstack.server.services.projects import visible_projects
-from dstack.server.services.wire.values import seconds, stamp
+from dstack.server.services.rows import after, paged
+from dstack.server.services.wire.values import stamp
 from dstack.server.store.tables import TABLES, event, event_target, project, user
 
 # Filters `target_<plural>`: the event is about one of these.
@@ -38,8 +39,7 @@ async def list_events(parts: Parts, caller: User, query: ListEvents) -> list[dic
     async with parts.database.read() as connection:
         visible = await visible_projects(connection, caller)
         conditions = [_visible(caller, visible), *_filters(query), *_page(query)]
-        columns = (event.c.recorded_at, event.c.seq)
-        order = columns if query.ascending else tuple(c.desc() for c in columns)
+        order = paged(event.c.recorded_at, event.c.seq, query.ascending)
         statement = select(event).where(*conditions).order_by(*order).limit(query.limit)
         rows = (await connection.execute(statement)).all()
         targets = await _targets(connection, [row.id for row in rows])
@@ -89,15 +89,13 @@ def _within(ids: Sequence[UUID], child: str, parent: Any) -> Any:
 
 
 def _page(query: ListEvents) -> list[Any]:
-    at = seconds(query.prev_recorded_at)
-    if at is None:
-        return []
-    further = event.c.recorded_at > at if query.ascending else event.c.recorded_at < at
-    if query.prev_id is None:
-        return [further]
-    last = select(event.c.seq).where(event.c.id == str(query.prev_id)).scalar_subquery()
+    if query.prev_id is None or query.prev_recorded_at is None:
+        return after(event.c.recorded_at, event.c.id, query.prev_recorded_at, None, query.ascending)
+    last = select(event.c.seq).where(event.c.id == str(query.prev_id)).correlate(None).scalar_subquery()
+    exact = select(event.c.recorded_at).where(event.c.id == str(query.prev_id)).correlate(None).scalar_subquery()
+    further = event.c.recorded_at > exact if query.ascending else event.c.recorded_at < exact
     tie = event.c.seq > last if query.ascending else event.c.seq < last
-    return [or_(further, and_(event.c.recorded_at == at, tie))]
+    return [or_(further, and_(event.c.recorded_at == exact, tie))]
 
 
 async def _targets(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, list[Any]]:

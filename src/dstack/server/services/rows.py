@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.model.row import Ref, Row
@@ -61,9 +61,13 @@ def after(
     time: ColumnElement[float], id_: ColumnElement[str], prev_at: datetime | None, prev_id: UUID | None, ascending: bool
 ) -> list[ColumnElement[bool]]:
     """The SQL conditions of the page that follows the row (prev_at, prev_id); none for the first page."""
-    at = seconds(prev_at)
-    if at is None:
+    if prev_at is None:
         return []
+    at: Any = seconds(prev_at)
+    if prev_id is not None:
+        # Clients have microseconds, rows have more: the row itself knows best where the page ended.
+        exact = select(time).where(id_ == str(prev_id)).correlate(None).scalar_subquery()
+        at = func.coalesce(exact, at)
     further = time > at if ascending else time < at
     if prev_id is None:
         return [further]
@@ -71,7 +75,7 @@ def after(
     return [or_(further, and_(time == at, tie))]
 
 
-def paged(time: ColumnElement[float], id_: ColumnElement[str], ascending: bool) -> tuple[ColumnElement, ColumnElement]:
+def paged(time: ColumnElement[float], id_: ColumnElement[Any], ascending: bool) -> tuple[ColumnElement, ColumnElement]:
     """The order that pages have: by time, newest first unless `ascending`."""
     return (time, id_) if ascending else (time.desc(), id_.desc())
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.errors import ResourceNotFound
+from dstack.model.fleet import Fleet
+from dstack.model.instance import Instance
+from dstack.model.job import Job
 from dstack.model.row import Row
 from dstack.server.store.codec import decode
 from dstack.server.store.database import Database
@@ -15,14 +19,31 @@ from dstack.server.store.tables import TABLES, project
 R = TypeVar("R", bound=Row)
 
 
+_BY_ID = {kind: select(t).where(t.c.id == bindparam("id")) for kind, t in TABLES.items()}
+
+
 async def row(database: Database, cls: type[R], id_: str) -> R:
     """The row as it is now. Raises ResourceNotFound."""
-    table = TABLES[cls.kind]
     async with database.read() as connection:
-        found = (await connection.execute(select(table).where(table.c.id == id_))).mappings().first()
+        return await fetched(connection, cls, id_)
+
+
+async def fetched(connection: AsyncConnection, cls: type[R], id_: str) -> R:
+    """The row as this transaction sees it. Raises ResourceNotFound."""
+    found = (await connection.execute(_BY_ID[cls.kind], {"id": id_})).mappings().first()
     if found is None:
         raise ResourceNotFound(f"{cls.kind} {id_} does not exist")
     return decode(cls, found)
+
+
+async def placed(database: Database, job_id: str) -> tuple[Job, Instance | None, Fleet | None]:
+    """A job with where it was placed, in one view of the database."""
+    async with database.read() as connection:
+        job = await fetched(connection, Job, job_id)
+        if job.instance_id is None:
+            return job, None, None
+        instance = await fetched(connection, Instance, job.instance_id)
+        return job, instance, await fetched(connection, Fleet, instance.fleet_id)
 
 
 async def project_name(database: Database, project_id: str) -> str:
