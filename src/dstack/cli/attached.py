@@ -119,7 +119,11 @@ class Attached:
     def _follow_newest(self) -> None:
         """Follow the log of the newest submission, once that of the one before has been shown to its end."""
         submission = words.submission(self.run)
-        if not self._show_log or self._log_open or submission is None or submission["id"] == self._followed:
+        if submission is None or submission["id"] == self._followed or self._log_open:
+            return
+        self._was_running = False
+        if not self._show_log:
+            self._followed = submission["id"]
             return
         self._followed, self._log_open = submission["id"], True
         self._start(follow_log, submission["id"])
@@ -132,6 +136,8 @@ class Attached:
         self._told = text
         if run["status"] == "running":
             self._show_running()
+        elif self._was_running and not self._ending:
+            return  # older news than that of the log, or the end, which is told when it is there
         elif self._last_byte == b"\n":
             self._status.tell(text)
         else:
@@ -172,10 +178,12 @@ class Attached:
         code = exit_code(self.run)
         state = words.status(self.run)
         self._talk(style(state[:1].upper() + state[1:], "green" if code == 0 else "red", stream=sys.stderr))
-        submission = words.submission(self.run) or {}
-        if code and submission.get("termination_reason") != EXITED:  # the job's own code says all there is to say
-            if reason := words.error_text(self.run):
-                say(reason)
+        by_itself = (words.submission(self.run) or {}).get("termination_reason") == EXITED
+        reason = words.error_text(self.run)
+        # The bare exit code says all there is to say; that it was the memory, or an unknown command, it does not.
+        if code and reason and not (by_itself and reason == f"Exited with status {code}"):
+            say(reason)
+        if code and not by_itself:
             say(f"hint: `dstack why {self._name}` tells more, `dstack event --target-run {self._name}` what happened")
         return code
 
@@ -196,22 +204,16 @@ class Attached:
 
     def _stop_and_wait(self) -> int:
         """Ctrl-C while it stops aborts it; one more leaves it alone."""
-        self._client.runs.stop([self._name])
-        for outcome, when_interrupted in (("Stopped", self._abort), ("Aborted", None)):
+        for outcome, abort in (("Stopped", False), ("Aborted", True)):
             try:
+                self._client.runs.stop([self._name], abort=abort)
                 self._until_finished()
                 self._talk(outcome)
                 return INTERRUPTED
             except KeyboardInterrupt:
-                self._talk("")
-                if when_interrupted:
-                    when_interrupted()
+                self._talk("" if abort else "\nAborting")
         say("Detached")
         return INTERRUPTED
-
-    def _abort(self) -> None:
-        say("Aborting")
-        self._client.runs.stop([self._name], abort=True)
 
 
 def exit_code(run: Json) -> int:

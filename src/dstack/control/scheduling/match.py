@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -44,16 +45,33 @@ def share(resources: Resources, blocks: int, total_blocks: int) -> Resources:
 
 
 def fit_blocks(needs: Needs, offer: Offer, total_blocks: int, *, created: bool, whole: bool) -> int | Miss:
-    """The fewest blocks that fit, or the miss of the largest share that came closest."""
+    """The fewest blocks that fit, or why none do."""
+    fewest = total_blocks if whole else _fewest_blocks(needs, offer, total_blocks)
     miss: Miss | None = None
-    for blocks in (total_blocks,) if whole else range(1, total_blocks + 1):
+    # Shares are rounded down: the number that was computed may fall one short.
+    for blocks in range(fewest, min(fewest + 1, total_blocks) + 1):
         found = first_miss(needs, Machine(offer, share(offer.resources, blocks, total_blocks), created))
         if found is None:
             return blocks
         if miss is None or found.closer_than(miss):
             miss = found
-    assert miss is not None  # total_blocks >= 1
+    assert miss is not None  # 1 <= fewest <= total_blocks
     return miss
+
+
+def _fewest_blocks(needs: Needs, offer: Offer, total_blocks: int) -> int:
+    """The least number of blocks that has enough of everything; more would only exceed upper bounds sooner."""
+    if total_blocks == 1:
+        return 1
+    lenient = needs.defaulted if offer.lenient_defaults else frozenset[str]()
+    has = offer.resources
+    asked = [
+        (needs.cpu.low, has.cpus, "cpu"),
+        (needs.memory.low, has.memory_mib, "memory"),
+        (needs.gpu.count.min if needs.gpu else None, len(has.gpus), "gpu"),
+    ]
+    fewest = [math.ceil(low * total_blocks / all_) for low, all_, name in asked if low and all_ and name not in lenient]
+    return min(max(fewest, default=1), total_blocks)
 
 
 def _owned(miss: Miss, owner: str | None) -> Miss:
@@ -121,7 +139,11 @@ def _cpu(needs: Needs, m: Machine) -> Miss | None:
 
 
 def _memory(needs: Needs, m: Machine) -> Miss | None:
-    return None if _lenient(needs, m, "memory") else _outside("memory", needs.memory, m.resources.memory_mib)
+    if _lenient(needs, m, "memory"):
+        return None
+    # The person's own machine cannot be had smaller: there a maximum limits the job, not the choice.
+    span = Span(needs.memory.low, None) if m.offer.lenient_defaults else needs.memory
+    return _outside("memory", span, m.resources.memory_mib)
 
 
 def _disk(needs: Needs, m: Machine) -> Miss | None:
