@@ -14,6 +14,8 @@ from dstack.model.run import Run, RunStatus
 
 # How long the system may need to act on a deadline, in a world of faults.
 SLACK_S = 2 * 3600.0
+# How long an observation or an intent may wait for a server: dead ones come back within minutes, claims run out sooner.
+HEARD_WITHIN_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class View:
     acts: Set[tuple[Ref, str]]
     machines: Set[str] = frozenset()
     tasks: Mapping[str, str] | None = None
+    unread: Mapping[Ref, float] | None = None  # since when the oldest observation lies in the inbox
 
 
 def broken(view: View) -> list[str]:
@@ -45,6 +48,16 @@ def _nothing_is_forgotten(view: View, rows: list[Row]) -> Iterator[str]:
             yield f"{row.kind} {row.id} is {row.status} and never due"
         if row.terminal and due is not None:
             yield f"{row.kind} {row.id} is {row.status} and still due"
+
+
+def _what_is_said_is_heard(view: View, rows: list[Row]) -> Iterator[str]:
+    for ref, since in (view.unread or {}).items():
+        if view.now - since > HEARD_WITHIN_S:
+            yield f"an observation about {ref.kind} {ref.id} lies unread since {view.now - since:.0f} s"
+    for row in rows:
+        asked = row.stop_requested_at if isinstance(row, Run) and not row.terminal else None
+        if asked is not None and row.status is not RunStatus.TERMINATING and view.now - asked > HEARD_WITHIN_S:
+            yield f"run {row.id} was asked to stop {view.now - asked:.0f} s ago"
 
 
 def _blocks_are_right(view: View, rows: list[Row]) -> Iterator[str]:
@@ -108,11 +121,11 @@ def _runs_follow_their_jobs(view: View, rows: list[Row]) -> Iterator[str]:
 def _gangs_are_whole(view: View, rows: list[Row]) -> Iterator[str]:
     gangs: dict[tuple[str, int, int], list[Job]] = defaultdict(list)
     for row in rows:
-        if isinstance(row, Job) and row.spec.jobs_per_replica > 1:
+        if isinstance(row, Job) and not row.terminal and row.spec.jobs_per_replica > 1:
             gangs[row.run_id, row.replica_num, row.submission_num].append(row)
     for (run_id, _, _), gang in gangs.items():
         never = [j for j in gang if j.status is JobStatus.SUBMITTED and not j.tried_offers]
-        if len({j.place.offer.region for j in gang if j.place and not j.terminal}) > 1:
+        if len({j.place.offer.region for j in gang if j.place}) > 1:
             yield f"the nodes of run {run_id} are in several regions"
         if never and any(j.place is not None for j in gang):
             yield f"run {run_id} has {len(never)} of {len(gang)} nodes without a place"
@@ -139,6 +152,7 @@ def _least(fleet: Fleet) -> int:
 
 _CHECKS: tuple[Callable[[View, list[Row]], Iterable[str]], ...] = (
     _nothing_is_forgotten,
+    _what_is_said_is_heard,
     _blocks_are_right,
     _no_machine_is_lost,
     _no_task_is_lost,

@@ -13,7 +13,7 @@ RATES: dict[str, float] = {
     "lost-result": 0.15,  # the machine is made, the answer is lost
     "cloud-down": 0.15,  # the call fails
     "slow-termination": 0.5,  # still terminating, ask again
-    "lying-cloud": 0.02,  # a living machine is said to be gone
+    "lying-cloud": 0.2,  # a living machine is said to be gone
     "preemption": 0.004,
     "reboot": 0.003,
     "deaf-agent": 0.01,

@@ -78,16 +78,19 @@ class Server:
                     self.links.notice(row)
 
     def _crashed(self, where: str) -> bool:
-        p = self.parts
-        if not p.faults.hit("crash", p.clock.now()):
+        if not self.parts.faults.hit("crash", self.parts.clock.now()):
             return False
+        self._dies(where)
+        return True
+
+    def _dies(self, where: str) -> None:
+        p = self.parts
         p.trace.note(p.clock.now(), f"{self.owner} dies {where}")
         self._up = False
         if self.links is not None:
             self.links.close()
             self.links = None
         p.clock.after(p.faults.between(0.5, 90), self._start)
-        return True
 
     def _lives(self, life: int) -> bool:
         return self._up and self._life == life

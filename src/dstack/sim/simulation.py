@@ -149,7 +149,8 @@ class Simulation:
         hosts = [m.host for m in self.cloud.machines.values()]
         tasks = {job_id: host.token for host in hosts for job_id in host.running()}
         alive = {m.token for m in self.cloud.machines.values()}
-        view = invariants.View(self.clock.now(), world.rows.values(), due, world.acts.keys(), alive, tasks)
+        unread = {ref: lying[0].at for ref, lying in world.inbox.items() if lying and not world.rows[ref].terminal}
+        view = invariants.View(self.clock.now(), world.rows.values(), due, world.acts.keys(), alive, tasks, unread)
         found = invariants.broken(view)
         found += [f"job {j} was started {n} times on one host" for h in hosts for j, n in h.starts.items() if n > 1]
         if found:

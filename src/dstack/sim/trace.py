@@ -38,15 +38,15 @@ class Trace:
             if decision.empty:
                 self._hash.update(f"{now:.3f}{decision.ref.id}{decision.wake_at}".encode())
             else:
-                self.note(now, self._story(world, decision))
+                self.note(now, self._story(world, decision, result.causes.get(decision.ref)))
         for decision in result.refused:
             self.note(now, f"{decision.ref.kind} {decision.ref.id[:8]} conflicts, decided anew")
 
     @staticmethod
-    def _story(world: World, decision: Decision) -> str:
+    def _story(world: World, decision: Decision, causes: list[str] | None) -> str:
         row = world.rows[decision.ref]
         said = "; ".join(e.message.replace(" status changed", ":") for e in decision.events)
         acts = " ".join(f"+{a.verb}" for a in decision.acts) + " ".join(f" -{s.verb}" for s in decision.settles)
-        cause = f"observations {','.join(map(str, decision.consumes))}" if decision.consumes else "due"
+        cause = ", ".join(causes) if causes else "due"
         what = said or ", ".join(sorted({k for c in decision.changes for k in c.fields})) or "wakes others"
         return f"{row.kind} {target(row).name}: {what} {acts} <- {cause}".rstrip()

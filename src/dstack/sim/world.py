@@ -81,6 +81,7 @@ class Committed:
     refused: list[Decision] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
     touched: dict[Ref, None] = field(default_factory=dict)
+    causes: dict[Ref, list[str]] = field(default_factory=dict)  # types of the consumed observations
 
 
 class World:
@@ -150,14 +151,20 @@ class World:
         released: list[tuple[Claim, float | None]] = []
         for claim, turn in batch:
             complete = True
+            # Rows of refused units: a later unit of the turn expects their versions as they would have become, and
+            # another writer's change can have raised them to just that.
+            void: set[Ref] = set()
             for decision in (*turn.units, turn.own):
-                if self._holds(claim) and self._acceptable(decision):
+                leans = not void.isdisjoint(x.ref for x in (*decision.changes, *decision.guards))
+                if self._holds(claim) and not leans and self._acceptable(decision):
                     self._apply(decision, now)
+                    self._consume(decision, result)
                     result.accepted.append(decision)
                     result.probes += decision.probes
                     self._touch(result, decision)
                 else:
                     result.refused.append(decision)
+                    void.update(c.ref for c in decision.changes)
                     complete = False
             released.append((claim, turn.own.wake_at if complete else now))
         self.wake([ref for d in result.accepted for ref in d.wakes], now)
@@ -245,6 +252,8 @@ class World:
                 return FleetSnapshot(row, instances, tuple(self._offers()), pending, inbox)
             case _:
                 project = row.project_id
+                if not index.waiting[project]:  # nobody waits: the pool is not looked at
+                    return QueueSnapshot(row, (), (), (), (), pending, inbox)
                 return QueueSnapshot(
                     row,
                     self._all("job", index.waiting[project]),
@@ -275,7 +284,7 @@ class World:
 
     def _apply(self, decision: Decision, now: float) -> None:
         for create in decision.creates:
-            self.add(type(create.row).model_validate(create.row.model_dump()), now)
+            self.add(create.row, now)
         for change in decision.changes:
             row = self.rows[change.ref]
             status = change.fields.get("status")
@@ -292,10 +301,12 @@ class World:
             self._acts_of.setdefault(a.ref, {})[a.verb] = act
             self._schedule_act(act)
         self.events += decision.events
+
+    def _consume(self, decision: Decision, result: Committed) -> None:
         if decision.consumes:
-            gone = set(decision.consumes)
-            left = [r for r in self.inbox.get(decision.ref, ()) if r.id not in gone]
-            self.inbox[decision.ref] = left
+            gone, lying = set(decision.consumes), self.inbox.get(decision.ref, [])
+            result.causes[decision.ref] = [r.observation.type for r in lying if r.id in gone]
+            self.inbox[decision.ref] = [r for r in lying if r.id not in gone]
 
     def _touch(self, result: Committed, decision: Decision) -> None:
         for create in decision.creates:

@@ -29,7 +29,7 @@ def decide(s: QueueSnapshot, now: float) -> Turn:
     if not gangs:  # the usual turn: something became free and nobody waits
         return Turn(_own(s, now, now + RECHECK_S))
     outcomes = place(Pool(s.fleets, s.instances, s.offers), [_unit(g) for g in gangs[:MAX_UNITS]], at=now)
-    ledger = Ledger((*s.jobs, *s.fleets, *s.instances))
+    ledger = Ledger()
     seating = Seating(s.queue, ledger, now)
     wake_at = now + RECHECK_S if len(gangs) <= MAX_UNITS else now
     units: list[Decision] = []

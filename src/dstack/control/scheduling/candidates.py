@@ -73,6 +73,7 @@ class Fits:
     shelf_misses: list[tuple[Miss, Shelf]] = field(default_factory=list)
     offer_misses: list[Miss] = field(default_factory=list)
     seen_shelves: int = 0
+    offers_seen: bool = False
 
 
 def candidates(
@@ -85,7 +86,9 @@ def candidates(
 ) -> Matching:
     """What can serve; `fleets` None asks about offers alone, as if one fleet allowed everything."""
     pool = Pool([_anything()] if fleets is None else fleets, instances, offers)
+    pool.shelve_full()
     fits = fits_of(pool, requirements)
+    match_offers(pool, fits)
     free: list[Candidate] = []
     busy: list[Candidate] = []
     for fit in fits.shelves:
@@ -120,15 +123,22 @@ def fleet_candidates(configuration: FleetConfiguration, offers: Iterable[Offer],
 
 
 def fits_of(pool: Pool, requirements: Requirements) -> Fits:
-    """Match everything in the pool. An offer is tried in every fleet, and dropped by the one where it got furthest."""
+    """Match what the pool has. Offers follow when they are needed."""
     names = frozenset(requirements.instances) if requirements.instances is not None else None
     fits = Fits(requirements, names)
     needs = of_requirements(requirements)
     extend(pool, fits, needs)
+    return fits
+
+
+def match_offers(pool: Pool, fits: Fits) -> None:
+    """Match the offers, once: while existing machines serve, nobody needs to know."""
+    if fits.offers_seen:
+        return
+    fits.offers_seen = True
+    needs = of_requirements(fits.requirements)
     for offer in pool.offers:
         _match_offer(pool, fits, needs, offer)
-    fits.offers.sort(key=lambda found: found[0].offer.price)
-    return fits
 
 
 def extend(pool: Pool, fits: Fits, needs: Needs | None = None) -> None:
@@ -148,6 +158,9 @@ def extend(pool: Pool, fits: Fits, needs: Needs | None = None) -> None:
 
 def funnel_of(pool: Pool, fits: Fits, tried: frozenset[str]) -> Funnel:
     """The funnel as it stands now: what fits but is taken, or has just been tried, counts as dropped."""
+    pool.shelve_full()
+    extend(pool, fits)
+    match_offers(pool, fits)
     funnel = Funnel()
     for miss, shelf in fits.shelf_misses:
         funnel.drops(miss, shelf.size)
@@ -190,6 +203,7 @@ def _match_shelf(requirements: Requirements, needs: Needs, shelf: Shelf) -> int 
 
 
 def _match_offer(pool: Pool, fits: Fits, needs: Needs, offer: Offer) -> None:
+    """An offer is tried in every fleet, and dropped by the one where it got furthest."""
     found: list[OfferFit] = []
     closest: Miss | None = None
     for fleet in pool.fleets:

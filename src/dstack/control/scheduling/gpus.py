@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 
 from dstack.control.scheduling.nominal import COMPUTE_CAPABILITY, gpu_key, nominal_gpu_gb
 from dstack.control.scheduling.reasons import Miss
@@ -10,6 +11,7 @@ from dstack.model.offer import Gpu
 from dstack.model.resources import GPUSpec
 
 
+@lru_cache(maxsize=8192)  # few kinds of wishes meet few kinds of machines, very often
 def gpu_miss(spec: GPUSpec, gpus: tuple[Gpu, ...]) -> Miss | None:
     """The first thing about the GPUs that does not fit. All GPUs of a machine are alike."""
     least = spec.count.min or 0

@@ -127,7 +127,7 @@ def _runtime(needs: Needs, m: Machine) -> Miss | None:
 def _gpu(needs: Needs, m: Machine) -> Miss | None:
     if needs.gpu is None or _lenient(needs, m, "gpu"):
         return None
-    return gpu_miss(needs.gpu, m.resources.gpus)
+    return gpu_miss(needs.gpu, m.resources.gpus)  # pyright: ignore[reportArgumentType]
 
 
 def _cpu(needs: Needs, m: Machine) -> Miss | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from dstack.control.scheduling.candidates import Fits, OfferFit, extend, fits_of, funnel_of
+from dstack.control.scheduling.candidates import Fits, OfferFit, extend, fits_of, funnel_of, match_offers
 from dstack.control.scheduling.pool import NewInstance, Pool, Slot
 from dstack.control.scheduling.reasons import Funnel
 from dstack.model.fleet import Fleet
@@ -108,6 +108,7 @@ class _Turn:
         if beside is not None:
             return [beside]
         fits = self._fits_for(unit.asks[0].requirements)
+        match_offers(self._pool, fits)
         found = {(f.shelf.fleet.id, f.shelf.offer.backend, f.shelf.offer.region): None for f in fits.shelves}
         found |= {(f.fleet.id, f.offer.backend, f.offer.region): None for fleets in fits.offers for f in fleets}
         return list(found)
@@ -149,6 +150,7 @@ class _Turn:
         return _Taken(seat, undo)
 
     def _offers(self, fits: Fits, ask: Ask, region: Region | None) -> Iterator[OfferFit]:
+        match_offers(self._pool, fits)
         for found in fits.offers:
             if found[0].offer.key in ask.tried:
                 continue
@@ -171,7 +173,7 @@ class _Turn:
         funnel = funnel_of(self._pool, fits, ask.tried)
         leaving = self._leaving(fits)
         if leaving:
-            return Waiting(unit, funnel.report(self._at, waiting_for=f"{leaving[0]} to be gone"))
+            return Waiting(unit, funnel.report(self._at, waiting_for=f"{min(leaving)} to be gone"))
         return Unplaceable(unit, funnel.report(self._at), _reason(unit, funnel))
 
     def _leaving(self, fits: Fits) -> Sequence[str]:

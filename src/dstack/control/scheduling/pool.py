@@ -85,11 +85,10 @@ class Pool:
         self._index: dict[tuple, Shelf] = {}
         self._live = {f.id: 0 for f in self.fleets}
         self._wanted: dict[str, int] = {}
-        by_id = {f.id: f for f in self.fleets}
-        for instance in sorted(instances, key=lambda i: (i.fleet_name, i.num, i.id)):
-            fleet = by_id.get(instance.fleet_id)
-            if fleet is not None and not instance.terminal:
-                self._add(fleet, instance)
+        self._full: list[tuple[Fleet, Instance]] = []
+        free = self._sort_out(instances)
+        for fleet, instance in sorted(free, key=_instance_order):
+            self._shelve(fleet, instance)
 
     def room(self, fleet: Fleet) -> float:
         """How many more instances the fleet may have."""
@@ -119,11 +118,30 @@ class Pool:
         shelf.size -= 1
         shelf.remove(slot)
 
-    def _add(self, fleet: Fleet, instance: Instance) -> None:
-        self._live[fleet.id] += 1
-        if instance.status is InstanceStatus.TERMINATING or instance.terminate_requested is not None:
-            self.leaving.setdefault(fleet.id, []).append(instance.name)
-            return
+    def _sort_out(self, instances: Iterable[Instance]) -> list[tuple[Fleet, Instance]]:
+        """Count all that are paid for; answer those with a free block. This loop sees every machine in every turn."""
+        by_id = {f.id: f for f in self.fleets}
+        free: list[tuple[Fleet, Instance]] = []
+        for instance in instances:
+            fleet, status = by_id.get(instance.fleet_id), instance.status
+            if fleet is None or status is InstanceStatus.TERMINATED:
+                continue
+            self._live[fleet.id] += 1
+            if status is InstanceStatus.TERMINATING or instance.terminate_requested is not None:
+                self.leaving.setdefault(fleet.id, []).append(instance.name)
+            elif instance.busy_blocks >= instance.total_blocks:
+                self._full.append((fleet, instance))
+            else:
+                free.append((fleet, instance))
+        return free
+
+    def shelve_full(self) -> None:
+        """Put the machines without a free block on their shelves too: only reasons want to know of them."""
+        full, self._full = sorted(self._full, key=_instance_order), []
+        for fleet, instance in full:
+            self._shelve(fleet, instance)
+
+    def _shelve(self, fleet: Fleet, instance: Instance) -> None:
         ready = instance.status in (InstanceStatus.IDLE, InstanceStatus.BUSY)
         reachable = not ready or (instance.linked and instance.unreachable_since is None)
         shelf = self._shelf(fleet, instance.offer, instance.total_blocks, 0 if ready else 1, reachable)
@@ -141,6 +159,11 @@ class Pool:
 
 def _open(fleet: Fleet) -> bool:
     return fleet.status is FleetStatus.ACTIVE and fleet.delete_requested_at is None
+
+
+def _instance_order(placed: tuple[Fleet, Instance]) -> tuple[str, int, str]:
+    instance = placed[1]
+    return (instance.fleet_name, instance.num, instance.id)
 
 
 def _offer_order(offer: Offer) -> tuple:

@@ -1,0 +1,72 @@
+"""Worse worlds and servers: each has one bug of a family that the simulation must find."""
+
+from __future__ import annotations
+
+from dstack.control.decide import decide
+from dstack.control.kernel import Decision
+from dstack.sim.cloud import CloudDown
+from dstack.sim.server import CLAIM_LEASE_S, Server
+from dstack.sim.world import Claim, ClaimedAct, World
+
+
+class LosesWakes(World):
+    """What was woken between load and commit is forgotten."""
+
+    def _release(self, claim: Claim, wake_at: float | None, now: float) -> None:
+        if self._holds(claim):
+            seen = self.leases[claim.ref].wake_seq
+            super()._release(Claim(claim.ref, claim.owner, claim.fence, seen), wake_at, now)
+
+
+class WritesUnguarded(World):
+    """Versions are not compared: the later writer wins."""
+
+    def _acceptable(self, decision: Decision) -> bool:
+        return all(c.row.ref not in self.rows for c in decision.creates) and not any(
+            (a.ref, a.verb) in self.acts for a in decision.acts
+        )
+
+
+class ForgetsClaims(World):
+    """A server that comes back after its claims have run out still writes."""
+
+    def _holds(self, claim: Claim) -> bool:
+        return True
+
+    def _acceptable(self, decision: Decision) -> bool:
+        return True
+
+
+class ActsBeforeCommit(Server):
+    """The machine is created first and recorded after: a crash between the two loses it."""
+
+    def _turn(self) -> bool:
+        p, now = self.parts, self.parts.clock.now()
+        claims = p.world.claim_due(now, self.owner, 256, CLAIM_LEASE_S)
+        if not claims:
+            return False
+        batch = [(c, decide(s, now)) for c, s in zip(claims, p.world.load(claims, now), strict=True)]
+        for _, turn in batch:
+            for unit in turn.units:
+                for create in unit.creates:
+                    try:
+                        p.cloud.create(create.row)  # type: ignore[arg-type]
+                    except CloudDown:
+                        pass
+        if any(turn.units for _, turn in batch) and p.faults.random.random() < 0.3:
+            self._dies("between effect and commit")
+        else:
+            self._commit(self._life, batch)
+        return True
+
+
+class StartsTwice(Server):
+    """A start whose record was lost is sent under a new name."""
+
+    def _start_task(self, one: ClaimedAct):
+        job = self._job(one.ref)
+        host = self._host(job)
+        if host is not None:
+            host.tasks.pop(job.id, None)
+            host.tombstones.discard(job.id)
+        return super()._start_task(one)
