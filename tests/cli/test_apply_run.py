@@ -247,7 +247,9 @@ def test_it_says_what_the_run_is_waiting_for(cli: Cli, server: WireServer):
     finishing(server, wire.run("done", exit_status=0))
     waiting = wire.run("submitted", x_waiting_for="a free instance in fleet f1")
     server.on("runs/watch", {"run": waiting, "seen": 1}, {"run": wire.run("done", exit_status=0), "seen": 2})
-    assert "t1: submitted (waiting for a free instance in fleet f1)" in cli.run("apply", "-f", "task.dstack.yml", "-y").err
+    assert (
+        "t1: submitted (waiting for a free instance in fleet f1)" in cli.run("apply", "-f", "task.dstack.yml", "-y").err
+    )
 
 
 def test_a_log_that_is_cut_goes_on_where_it_was(cli: Cli, server: WireServer):

@@ -111,6 +111,9 @@ class Transport:
                 if delay_s is None or isinstance(error, TimeoutError) or (sent and not idempotent):
                     raise self._unreachable(error) from error
                 self._sleep(delay_s)
+            except BaseException:
+                self.close()  # interrupted in the middle: what comes next on this connection belongs to nobody
+                raise
         raise AssertionError("the last attempt returns or raises")
 
     def _connect(self, timeout_s: float) -> http.client.HTTPConnection:

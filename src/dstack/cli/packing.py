@@ -38,13 +38,26 @@ def pack(local: str, target: str, folder: Path, limit_bytes: int = DEFAULT_LIMIT
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         if source.is_dir():
             path = target
-            for file, name in _walk(source, "", Ignored()):
+            for file, name in _contents(source, folder):
                 _add(tar, file, name, sizes, limit_bytes, local)
         else:
             path, name = posixpath.split(target)
             _add(tar, source, name or source.name, sizes, limit_bytes, local)
     data = buffer.getvalue()
     return Archive(data, path or ".", hashlib.sha256(data).hexdigest())
+
+
+def _contents(source: Path, folder: Path) -> Iterator[tuple[Path, str]]:
+    """What goes along of the directory `source`; ignore files between `folder` and it count, too."""
+    ignored, base, here = Ignored(), "", source
+    parts = Path(os.path.relpath(source, folder)).parts
+    if parts and ".." not in parts:
+        here = folder
+        for part in parts:
+            ignored = ignored.within(here, base)
+            here, base = here / part, f"{base}/{part}".lstrip("/")
+    for file, name in _walk(source, base, ignored):
+        yield file, name[len(base) + 1 :] if base else name
 
 
 def _walk(folder: Path, base: str, above: Ignored) -> Iterator[tuple[Path, str]]:
