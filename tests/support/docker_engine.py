@@ -34,9 +34,27 @@ STOP_S = 30.0
 @pytest.fixture(scope="session")
 def docker_engine() -> Iterator[str]:
     """The URL of an engine that has BUSYBOX_IMAGE. Skipped, or under CI failed, where none can be had."""
-    with _engine() as url:
-        import_busybox(url)
-        yield url
+    # Several conftest files import this fixture, and each import is a fixture of its own: they share one engine.
+    if not _shared:
+        stack = contextlib.ExitStack()
+        url = stack.enter_context(_engine())
+        try:
+            import_busybox(url)
+        except BaseException:
+            stack.close()
+            raise
+        _shared.append((url, stack))
+    _users.append(_shared[0][0])
+    try:
+        yield _shared[0][0]
+    finally:
+        _users.pop()
+        if not _users:
+            _shared.pop()[1].close()
+
+
+_shared: list[tuple[str, contextlib.ExitStack]] = []
+_users: list[str] = []
 
 
 def answers(url: str) -> bool:

@@ -168,6 +168,11 @@ class DockerRuntime:
     async def _image(self, task: Task, spec: TaskSpec, host: Host) -> Facts:
         image = await find_image(self._docker, spec.image)
         if image is None:
+            if task.memo.get("had_registry_auth") and spec.registry_auth is None:
+                message = (
+                    "The agent was restarted before the image was pulled; it had the registry's password in memory only"
+                )
+                raise TaskFailed(EXECUTOR_ERROR, message)
             if task.move(PULLING):
                 host.changed(task)
 
@@ -288,7 +293,12 @@ class DockerRuntime:
     async def _killed_elsewhere(self, task: Task, facts: Facts) -> bool:
         """Whether somebody else ended the container: a person, or the engine on its own way down. Who it was shows soon
         after, when the container or the engine goes."""
-        if task.stop is not None or task.memo.get("killed") or facts["State"]["ExitCode"] not in KILLED:
+        if (
+            task.boot_id != processes.boot_id()
+            or task.stop is not None
+            or task.memo.get("killed")
+            or facts["State"]["ExitCode"] not in KILLED
+        ):
             return False
         since = int(task.report.started_at or 0)
         query = {

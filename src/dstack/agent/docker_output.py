@@ -12,8 +12,10 @@ from dstack.agent.machine import Task
 from dstack.agent.wakeup import Wakeup
 
 # A file tells nobody that it has grown, and inotify is not in the standard library: the tail looks often while somebody
-# waits for the log, seldom otherwise (the quota must be enforced all the same).
+# waits for the log (less so when the job has been quiet), seldom otherwise (the quota must be enforced all the same).
 LOOK_S = 0.01
+LOOK_QUIET_S = 0.04
+QUIET_LOOKS = 100
 LOOK_SELDOM_S = 0.25
 AGAIN_S = 0.5
 
@@ -28,6 +30,7 @@ class Output:
         self._log_path = log_path
         self._ended = False
         self._look = Wakeup()
+        self._quiet = 0  # looks in a row that found nothing
 
     @property
     def over_quota(self) -> bool:
@@ -59,6 +62,7 @@ class Output:
             while not self.over_quota:
                 ended = self._ended  # asked before the last look, not after it
                 if tail.step():
+                    self._quiet = 0
                     self._task.log_grew.fire()
                     await asyncio.sleep(0)
                 elif ended:
@@ -69,8 +73,9 @@ class Output:
             tail.close()
 
     async def _pause(self) -> None:
+        self._quiet += 1
         if self._task.log_grew.awaited:
-            await self._look.wait(LOOK_S)
+            await self._look.wait(LOOK_S if self._quiet < QUIET_LOOKS else LOOK_QUIET_S)
             return
         looking = asyncio.ensure_future(self._look.wait(LOOK_SELDOM_S))
         wanted = asyncio.ensure_future(self._task.log_wanted.wait(LOOK_SELDOM_S))

@@ -97,7 +97,7 @@ class HttpServer:
         self._server: Any = None
 
     async def start(self, sock) -> None:
-        self._server = await asyncio.start_unix_server(self._connected, sock=sock, limit=MAX_HEAD_BYTES)
+        self._server = await asyncio.start_unix_server(self.serve_connection, sock=sock, limit=MAX_HEAD_BYTES)
 
     async def close(self) -> None:
         self._server.close()
@@ -106,7 +106,8 @@ class HttpServer:
             each.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer requests until the caller closes the connection. Never raises."""
         me = asyncio.current_task()
         assert me is not None
         self._connections.add(me)

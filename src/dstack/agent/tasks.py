@@ -81,7 +81,11 @@ class Tasks:
         if not self._save_unsaved():
             raise DiskFull("no space left on the disk of the agent's state: no new tasks are taken")
         task = new_task(spec, self._store.directory(spec.id), self._boot_id)
-        self._store.create(task.id, to_json(spec), task.to_state())
+        stored = to_json(spec)
+        if spec.registry_auth is not None:  # kept in memory only
+            stored["registry_auth"] = None
+            task.memo["had_registry_auth"] = True
+        self._store.create(task.id, stored, task.to_state())
         self._tasks[task.id] = task
         self._tell(task)
         self._drive(task)

@@ -44,8 +44,8 @@ async def test_a_job_that_ends_while_no_agent_runs_is_told_by_the_next_one(agent
 
 
 async def test_an_agent_killed_at_any_moment_of_a_start_starts_the_job_once(agent):
-    for delay_s in (0.0, 0.004, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32):
-        spec = agent.spec("echo once; exit 7")
+    for n, delay_s in enumerate((0.0, 0.004, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.32)):
+        spec = agent.spec("echo once; exit 7", network=("host", "bridge")[n % 2])
         await agent.client.put_task(spec)
         await asyncio.sleep(delay_s)
         agent.kill(signal.SIGKILL)
