@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -68,7 +70,7 @@ class Api:
         if role is not None:
             members = {"members": [{"username": name, "project_role": role}]}
             await self.call(f"/api/projects/{self.project}/add_members", members)
-        return self.having(made["creds"]["token"])
+        return self.having(made["x_token"])
 
 
 class StillEngine:
@@ -83,24 +85,39 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "server", admin_token=TOKEN, local_runtime="process")
 
 
-@pytest.fixture
-async def still(settings: Settings) -> AsyncIterator[Parts]:
-    """Everything that routes need, with an engine that stands still."""
-    clock = WallClock()
+@pytest.fixture(scope="session")
+def first_started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder after the first start of a server; tests have copies of it."""
+    folder = tmp_path_factory.mktemp("first-start") / "server"
+    asyncio.run(_first_start(Settings(data_dir=folder, admin_token=TOKEN)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def this_machine(tmp_path_factory: pytest.TempPathFactory) -> LocalBackend:
+    """The backend of this machine, which looks at it once for all tests. It starts nothing here."""
+    folder = tmp_path_factory.mktemp("machine")
+    bundle = build(folder / "agent")
+    return LocalBackend(folder / "local", lambda: bundle, sys.executable, "process", None)
+
+
+async def _first_start(settings: Settings) -> None:
     settings.sqlite_path.parent.mkdir(parents=True)
     await upgrade(settings.resolved_database_url)
     database = Database(settings.resolved_database_url)
     cipher = Cipher(load_key(settings.data_dir / "encryption.key", may_create=True))
-    await bootstrap.ensure(database, cipher, clock.now(), settings.default_project, settings.admin_token)
+    await bootstrap.ensure(database, cipher, 1.0, settings.default_project, settings.admin_token)
+    await database.close()
+
+
+@pytest.fixture
+async def still(settings: Settings, first_started: Path, this_machine: LocalBackend) -> AsyncIterator[Parts]:
+    """Everything that routes need, with an engine that stands still."""
+    shutil.copytree(first_started, settings.data_dir)
+    clock = WallClock()
+    database = Database(settings.resolved_database_url)
     changes = Changes(clock.now())
-    local = LocalBackend(
-        directory=settings.data_dir / "local",
-        bundle=lambda: build(settings.data_dir / "agent"),
-        python=sys.executable,
-        runtime="process",
-        docker_host=None,
-    )
-    backends = {local.name: local}
+    backends = {this_machine.name: this_machine}
     offers = OffersService(backends, clock)
     yield Parts(
         settings=settings,
@@ -111,7 +128,7 @@ async def still(settings: Settings) -> AsyncIterator[Parts]:
         changes=changes,
         logs=LogStore(settings.data_dir / "logs", database, changes),
         blobs=BlobStore(settings.data_dir / "blobs"),
-        cipher=cipher,
+        cipher=Cipher(load_key(settings.data_dir / "encryption.key", may_create=False)),
         offers=offers,
         backends=backends,
         owner="test",
@@ -130,7 +147,47 @@ async def api(still: Parts) -> AsyncIterator[Api]:
 async def live(settings: Settings) -> AsyncIterator[Api]:
     """The admin, on a whole running server: jobs run as processes of this machine."""
     async with running(settings, WallClock()) as server, _client(server.parts) as http:
-        yield Api(http, server.parts)
+        admin = Api(http, server.parts)
+        yield admin
+        await _end_everything(admin)
+
+
+async def _end_everything(admin: Api) -> None:
+    """Agents outlive their server: leave none behind. Ends with an error when they do not go within a minute."""
+    runs = await admin.call("/api/runs/list", {"project_name": "main", "only_active": True})
+    await admin.call("runs/stop", {"runs_names": [run["run_name"] for run in _specs(runs)], "abort": True})
+    async with asyncio.timeout(60):
+        for run in _specs(runs):
+            await ended(admin, run["run_name"])
+        fleets = await admin.call("fleets/list")
+        await admin.call("fleets/delete", {"names": [one["name"] for one in fleets]})
+        for one in fleets:
+            await gone(admin, one["id"])
+
+
+async def ended(api: Api, run_name: str) -> dict[str, Any]:
+    """The run when it is over."""
+    seen = None
+    while True:
+        answer = await api.call("runs/watch", {"run_name": run_name, "seen": seen, "wait_s": 30})
+        seen, run = answer["seen"], answer["run"]
+        if run["status"] in ("done", "failed", "terminated"):
+            return run
+
+
+async def gone(api: Api, fleet_id: str) -> None:
+    """Return when the fleet is terminated."""
+    keys = [f"fleet:{fleet_id}"]
+    while True:
+        seen = api.parts.changes.seq(keys)
+        fleet = await api.call("fleets/get", {"id": fleet_id})
+        if fleet["status"] == "terminated":
+            return
+        await api.parts.changes.wait(seen, keys, 30)
+
+
+def _specs(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [run["run_spec"] for run in runs]
 
 
 def _client(parts: Parts) -> httpx.AsyncClient:

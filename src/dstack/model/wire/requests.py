@@ -190,7 +190,7 @@ class Name(Body):
 
 class DeleteFleetInstances(Body):
     name: str
-    instance_nums: list[int]
+    instance_nums: list[Annotated[int, Field(ge=0, lt=2**31)]]
 
 
 class ListInstances(Body):
@@ -210,7 +210,7 @@ class GetInstance(Body):
 
 class InstanceHealthChecks(Body):
     fleet_name: str
-    instance_num: int
+    instance_num: Annotated[int, Field(ge=0, lt=2**31)]
 
 
 # Logs, events, secrets, files, repos, offers.
@@ -229,7 +229,7 @@ class PollLogs(Body):
 
 class FollowLogs(Body):
     job_submission_id: UUID4
-    offset: Annotated[int, Field(ge=0)] = 0
+    offset: Annotated[int, Field(ge=0, lt=2**62)] = 0
     wait: bool = True
 
 
