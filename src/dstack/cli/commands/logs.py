@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from dstack.api.client import Client
 from dstack.cli.loglines import Filter, show_log
-from dstack.cli.render.runs import submission
+from dstack.cli.render.runs import finished, submission
 from dstack.cli.session import connect, project_option
 from dstack.cli.terminal import put_bytes, say
 from dstack.errors import ResourceNotFound, UsageError
+
+Json = dict[str, Any]
 
 
 @click.command(epilog="Example: dstack logs train -f --grep loss --timestamps")
@@ -43,19 +47,31 @@ def logs(
         raise UsageError("--diagnose shows what is stored, as it is: no other option but --since goes with it")
     chosen = Filter.of(since, grep, timestamps, as_json)
     with connect() as client:
-        attempt = _attempt(client, run_name, job_num, replica)
+        run = _started(client, run_name) if follow else client.runs.get(run_name)
+        attempt = _attempt(run, run_name, job_num, replica)
         if attempt is None:
-            return say(f"Run {run_name} has not started yet" + ("" if follow else "; `dstack logs -f` waits for it"))
+            return say(f"Run {run_name} has not started yet; `dstack logs -f {run_name}` waits for it")
         if diagnose:
-            for _, data in client.logs.poll(run_name, attempt, start_time=chosen.since_text, diagnose=True):
+            for _, data in client.logs.poll(run_name, attempt["id"], start_time=chosen.since_text, diagnose=True):
                 put_bytes(data)
             return
-        show_log(client.logs.follow(attempt, wait=follow), chosen)
+        has_log = bool(attempt.get("job_provisioning_data")) or not finished(run)
+        show_log(client.logs.follow(attempt["id"], wait=follow and has_log), chosen)
 
 
-def _attempt(client: Client, run_name: str, job_num: int, replica: int) -> str | None:
-    """The id of the newest submission of the job; `--replica N` of a distributed task means its node N."""
-    run = client.runs.get(run_name)
+def _started(client: Client, run_name: str) -> Json:
+    """The run, once it has a job."""
+    run, seen = client.runs.get(run_name), None
+    while not run.get("jobs") and not finished(run):
+        latest, seen = client.runs.watch(id=run["id"], seen=seen)
+        if latest is None:
+            raise ResourceNotFound(f"Run {run_name} was deleted")
+        run = latest
+    return run
+
+
+def _attempt(run: Json, run_name: str, job_num: int, replica: int) -> Json | None:
+    """The newest submission of the job; `--replica N` of a distributed task means its node N."""
     found = submission(run, job_num, replica)
     if found is None and replica and (found := submission(run, replica, 0)):
         say(f"hint: nodes of a task are jobs: --job {replica}")
@@ -63,4 +79,4 @@ def _attempt(client: Client, run_name: str, job_num: int, replica: int) -> str |
         wanted = f"replica={replica} job={job_num}" if replica else f"job={job_num}"
         known = ", ".join(job["job_spec"]["job_name"] for job in run["jobs"])
         raise ResourceNotFound(f"Run {run_name} has no job matching {wanted}", hint=f"its jobs: {known}")
-    return found["id"] if found else None
+    return found

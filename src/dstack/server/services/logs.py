@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import select
 
 from dstack.errors import DstackError, ResourceNotFound
+from dstack.model.job import Job
 from dstack.model.wire.requests import FollowLogs, PollLogs
 from dstack.server.auth.identity import Access
 from dstack.server.logs.files import LogSlice
@@ -61,7 +62,18 @@ async def follow(parts: Parts, access: Access, request: FollowLogs) -> AsyncIter
         if not piece.data:
             size = await parts.logs.wait(job_id, offset, HEARTBEAT_S)
             if size.size <= offset and not size.final:
+                if await _is_over(parts, job_id):  # its host is gone, or it never had one: nothing will follow
+                    yield _line({"end": True, "offset": offset, "lost": 0})
+                    return
                 yield _line({})
+
+
+async def _is_over(parts: Parts, job_id: str) -> bool:
+    job = TABLES["job"]
+    statement = select(job.c.status).where(job.c.id == job_id)
+    async with parts.database.read() as connection:
+        status = (await connection.execute(statement)).scalar()
+    return status is None or status in Job.terminal_statuses()
 
 
 def _pieces(piece: LogSlice) -> list[bytes]:
