@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 
-from support.http_api import Api, ended, fleet, task
+from support.http_api import Api, ended, fleet, reached, task
 
 
 async def test_a_task_runs_and_its_log_and_exit_code_are_told(live: Api) -> None:
@@ -30,18 +30,13 @@ async def test_a_secret_reaches_the_job_and_nothing_else(live: Api) -> None:
     await live.call("runs/apply", {"plan": {"run_spec": spec}})
     run = await ended(live, "t1")
     assert run["status"] == "done"
-    assert "canary" not in str(run["jobs"]) + str(await live.call("/api/events/list", {}))
+    assert "canary-4711" not in str(run["jobs"]) + str(await live.call("/api/events/list", {}))
 
 
 async def test_a_stopped_run_ends_stopped(live: Api) -> None:
     await live.call("fleets/apply", {"plan": {"spec": fleet()}})
     await live.call("runs/apply", {"plan": {"run_spec": task("echo up", "sleep 600", name="t1")}})
-    seen = None
-    while True:
-        answer = await live.call("runs/watch", {"run_name": "t1", "seen": seen, "wait_s": 30})
-        if answer["run"]["status"] == "running":
-            break
-        seen = answer["seen"]
+    await reached(live, "t1", "running")
     await live.call("runs/stop", {"runs_names": ["t1"], "abort": False})
     run = await ended(live, "t1")
     assert (run["status"], run["status_message"]) == ("terminated", "stopped")

@@ -31,6 +31,7 @@ from dstack.server.store.store import Store
 from support import openapi
 
 TOKEN = "the-admin-token"
+DEADLINE_S = 30.0
 
 
 @dataclass
@@ -156,7 +157,7 @@ async def _end_everything(admin: Api) -> None:
     """Agents outlive their server: leave none behind. Ends with an error when they do not go within a minute."""
     runs = await admin.call("/api/runs/list", {"project_name": "main", "only_active": True})
     await admin.call("runs/stop", {"runs_names": [run["run_name"] for run in _specs(runs)], "abort": True})
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(2 * DEADLINE_S):
         for run in _specs(runs):
             await ended(admin, run["run_name"])
         fleets = await admin.call("fleets/list")
@@ -167,12 +168,18 @@ async def _end_everything(admin: Api) -> None:
 
 async def ended(api: Api, run_name: str) -> dict[str, Any]:
     """The run when it is over."""
+    return await reached(api, run_name, "done", "failed", "terminated")
+
+
+async def reached(api: Api, run_name: str, *statuses: str) -> dict[str, Any]:
+    """The run when it has one of the statuses; TimeoutError after a while."""
     seen = None
-    while True:
-        answer = await api.call("runs/watch", {"run_name": run_name, "seen": seen, "wait_s": 30})
-        seen, run = answer["seen"], answer["run"]
-        if run["status"] in ("done", "failed", "terminated"):
-            return run
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            answer = await api.call("runs/watch", {"run_name": run_name, "seen": seen, "wait_s": 30})
+            seen, run = answer["seen"], answer["run"]
+            if run["status"] in statuses:
+                return run
 
 
 async def gone(api: Api, fleet_id: str) -> None:

@@ -30,6 +30,14 @@ def check(response: httpx.Response) -> None:
     assert not errors, f"{where}: {[str(part) for part in errors[0].absolute_path]}: {_deepest(errors[0])}"
 
 
+def check_schema(name: str, data: Any) -> None:
+    """Raises AssertionError when `data` is not what the document says of the schema."""
+    if DOCUMENT.exists():
+        schema = {"$ref": f"#/components/schemas/{name}", "components": _document()["components"]}
+        errors = sorted(Draft202012Validator(schema).iter_errors(_known(data)), key=lambda e: list(e.absolute_path))
+        assert not errors, f"{name}: {_deepest(errors[0])}"
+
+
 def _deepest(error: Any) -> str:
     while error.context:
         error = min(error.context, key=lambda e: (-len(e.absolute_path), e.message))

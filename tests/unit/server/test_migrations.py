@@ -1,0 +1,89 @@
+"""The schema's history: it leads exactly to the tables, under a lock, all or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+
+from dstack.errors import DstackError
+from dstack.server.store import migrate, migrations
+from dstack.server.store.tables import metadata
+
+
+def url_of(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path}"
+
+
+def schema(path: Path) -> dict[str, str]:
+    """Every table and index as SQLite keeps it, without the order of constraints, which means nothing."""
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    connection.close()
+    return {name: _sorted(sql) for name, sql in rows if name not in ("alembic_version", "sqlite_sequence")}
+
+
+def _sorted(sql: str) -> str:
+    head, _, body = re.sub(r"\s+", " ", sql.replace('"', "")).partition("(")
+    parts = re.split(r",(?![^()]*\))", body.removesuffix(")"))
+    return head.strip() + "(" + ", ".join(sorted(part.strip() for part in parts)) + ")"
+
+
+async def test_the_scripts_lead_exactly_to_the_tables(tmp_path: Path) -> None:
+    await migrate.upgrade(url_of(tmp_path / "scripts.db"))
+    engine = create_engine(f"sqlite:///{tmp_path / 'tables.db'}")
+    metadata.create_all(engine)
+    engine.dispose()
+    assert schema(tmp_path / "scripts.db") == schema(tmp_path / "tables.db")
+
+
+def test_the_head_is_that_of_the_scripts() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_current_head() == migrations.HEAD
+
+
+async def test_a_database_that_is_up_to_date_is_left_alone(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "a.db")
+    assert await migrate.upgrade(url) is True
+    assert await migrate.upgrade(url) is False
+
+
+async def test_of_two_servers_that_start_at_once_one_migrates(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "a.db")
+    assert sorted(await asyncio.gather(migrate.upgrade(url), migrate.upgrade(url))) == [False, True]
+
+
+async def test_the_way_back_leaves_nothing(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "a.db")
+    await migrate.upgrade(url)
+    assert await migrate.downgrade(url) is True
+    assert schema(tmp_path / "a.db") == {}
+    assert await migrate.upgrade(url) is True
+
+
+async def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE run (in_the_way TEXT)")
+    connection.close()
+    with pytest.raises(Exception, match="run"):
+        await migrate.upgrade(url_of(path))
+    assert list(schema(path)) == ["run"]
+
+
+async def test_a_database_of_a_newer_release_is_refused_with_a_hint(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    await migrate.upgrade(url_of(path))
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(DstackError) as caught:
+        await migrate.upgrade(url_of(path))
+    assert "newer release" in (caught.value.hint or "")
