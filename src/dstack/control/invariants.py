@@ -30,6 +30,7 @@ class View:
     machines: Set[str] = frozenset()
     tasks: Mapping[str, str] | None = None
     unread: Mapping[Ref, float] | None = None  # since when the oldest observation lies in the inbox
+    heard_within_s: float = HEARD_WITHIN_S
 
 
 def broken(view: View) -> list[str]:
@@ -52,11 +53,11 @@ def _nothing_is_forgotten(view: View, rows: list[Row]) -> Iterator[str]:
 
 def _what_is_said_is_heard(view: View, rows: list[Row]) -> Iterator[str]:
     for ref, since in (view.unread or {}).items():
-        if view.now - since > HEARD_WITHIN_S:
+        if view.now - since > view.heard_within_s:
             yield f"an observation about {ref.kind} {ref.id} lies unread since {view.now - since:.0f} s"
     for row in rows:
         asked = row.stop_requested_at if isinstance(row, Run) and not row.terminal else None
-        if asked is not None and row.status is not RunStatus.TERMINATING and view.now - asked > HEARD_WITHIN_S:
+        if asked is not None and row.status is not RunStatus.TERMINATING and view.now - asked > view.heard_within_s:
             yield f"run {row.id} was asked to stop {view.now - asked:.0f} s ago"
 
 

@@ -53,6 +53,7 @@ class Simulation:
         hours: float = 1.0,
         faults: Iterable[str] = ALL,
         servers: int = 2,
+        heard_within_s: float = invariants.HEARD_WITHIN_S,
         world: type[World] = World,
         server: type[Server] = Server,
     ):
@@ -68,6 +69,7 @@ class Simulation:
         )
         self._problems: list[str] = []
         self._hours = hours
+        self._heard_within_s = heard_within_s
         self.people.begin(self.world, START)
         self.servers = [server(f"s{n}", parts, holds_links=n == 0) for n in range(servers)]
         self._plan_people(jobs)
@@ -150,7 +152,16 @@ class Simulation:
         tasks = {job_id: host.token for host in hosts for job_id in host.running()}
         alive = {m.token for m in self.cloud.machines.values()}
         unread = {ref: lying[0].at for ref, lying in world.inbox.items() if lying and not world.rows[ref].terminal}
-        view = invariants.View(self.clock.now(), world.rows.values(), due, world.acts.keys(), alive, tasks, unread)
+        view = invariants.View(
+            self.clock.now(),
+            world.rows.values(),
+            due,
+            world.acts.keys(),
+            alive,
+            tasks,
+            unread,
+            self._heard_within_s,
+        )
         found = invariants.broken(view)
         found += [f"job {j} was started {n} times on one host" for h in hosts for j, n in h.starts.items() if n > 1]
         if found:
