@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -15,17 +16,19 @@ from dstack.agentapi.wire import ENDED, StopRequest, TaskReport, TaskSpec
 from support.docker_engine import BUSYBOX_IMAGE
 
 PATIENCE_S = 60.0
+# The agent's floor is older than that of the tests: DSTACK_TEST_AGENT_PYTHON runs whole suites under another one.
+PYTHON = os.environ.get("DSTACK_TEST_AGENT_PYTHON") or sys.executable
 
 
 class LiveAgent:
     """An agent on a state folder, which a test may kill and start again."""
 
-    def __init__(self, zipapp: Path, state: Path, runtime: str, docker_host: str = "", python: str = sys.executable):
+    def __init__(self, zipapp: Path, state: Path, runtime: str, docker_host: str = "", python: str = ""):
         self.zipapp = zipapp
         self.state = state
         self.runtime = runtime
         self.docker_host = docker_host
-        self.python = python
+        self.python = python or PYTHON
         self.socket = state / "agent.sock"
         self.client = AgentClient(unix_connect(self.socket))
         self.process: subprocess.Popen[bytes] | None = None

@@ -45,6 +45,7 @@ from dstack.agentapi.wire import (
 Facts = Dict[str, Any]  # an engine's answer
 
 ENGINE_AGAIN_S = (0.2, 2.0)  # between tries while the engine is away: from, to
+KILL_AGAIN_S = 5.0
 KILLED = (129, 130, 137, 143)
 ELSEWHERE_S = 15.0  # an engine that stops its containers gives them 10 s, then it goes itself
 GONE = (404, 409)  # not there, or not running, or just being removed: what was wanted is so
@@ -81,8 +82,9 @@ class DockerRuntime:
             await asyncio.wait([copying, ended], return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
                 copying.result()  # raises what went wrong; otherwise the log came to an end before the container
-                if output.over_quota:
+                while output.over_quota and not ended.done():
                     await self.kill(task)
+                    await asyncio.wait([ended], timeout=KILL_AGAIN_S)
             facts, engine_was_away = await ended
             output.no_more()
             await copying

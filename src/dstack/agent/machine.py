@@ -35,6 +35,7 @@ TRANSITIONS = {
     EXITED: (),
     FAILED: (),
 }
+MAX_GRACE_S = 10 * 365 * 24 * 3600.0
 UNENDED = (PENDING, PULLING, CREATING, RUNNING, STOPPING)
 
 
@@ -101,6 +102,8 @@ class Task:
         current = self.report.state
         if current in UNENDED and state in UNENDED and UNENDED.index(state) <= UNENDED.index(current):
             return False
+        if current in (PENDING, PULLING) and state in (RUNNING, EXITED):
+            current = CREATING  # the state on disk was older than what an agent that died had done
         if state not in TRANSITIONS[current]:
             raise IllegalTransition("%s: %s to %s" % (self.id, current, state))
         self.report.state = state
@@ -108,7 +111,7 @@ class Task:
 
     def order_stop(self, grace_s: float, reason: str, message: str) -> None:
         """Take a stop request. A later one may only shorten the grace; the first one's reason stands."""
-        kill_at = time.time() + max(0.0, grace_s)
+        kill_at = time.time() + min(max(0.0, grace_s), MAX_GRACE_S)
         if self.stop is None:
             self.stop = StopOrder(kill_at, reason, message)
             self.move(STOPPING)

@@ -100,7 +100,9 @@ class ProcessRuntime:
         if task.boot_id != processes.boot_id():
             raise TaskFailed(HOST_REBOOTED, "The machine was restarted while the job ran")
         await self.kill(task)
-        raise TaskFailed(EXECUTOR_ERROR, "The process that held the job's terminal was killed")
+        trouble = _last_line(_path(task, "holder.err"))
+        what = "failed: %s" % trouble if trouble else "was killed"
+        raise TaskFailed(EXECUTOR_ERROR, "The process that held the job's terminal %s" % what)
 
     async def stop(self, task: Task, grace_s: float) -> None:
         self._order(task, signal_number(_spec(task).stop_signal), grace_s)
@@ -377,6 +379,15 @@ def _record(task: Task, name: str) -> Optional[Dict[str, Any]]:
             return json.loads(f.read().decode())
     except (OSError, ValueError):
         return None
+
+
+def _last_line(path: str) -> str:
+    try:
+        with open(path, "rb") as f:
+            lines = f.read(65536).decode("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
 
 
 def _explain(code: Optional[int]) -> str:

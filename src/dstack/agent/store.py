@@ -81,6 +81,10 @@ class Store:
             pass
         return trash
 
+    def set_aside(self, directory: str) -> None:
+        """Move a folder that makes no sense out of the way, for a person to look at."""
+        os.rename(directory, "%s/broken-%s-%d" % (self.root, os.path.basename(directory), time.time_ns()))
+
     def blob(self, sha256: str) -> str:
         return os.path.join(self.blobs, sha256)
 

@@ -63,7 +63,7 @@ class Tasks:
                 task = stored_task(directory, spec, state or {})
             except (ValueError, KeyError, TypeError) as e:
                 log.error("task %s: its files make no sense (%s); it is set aside", os.path.basename(directory), e)
-                os.rename(directory, os.path.join(self._store.root, "broken-" + os.path.basename(directory)))
+                self._store.set_aside(directory)
                 continue
             if task.spec is None and time.time() - (task.report.finished_at or 0) > TOMBSTONE_KEPT_S:
                 remove_tree(directory)
@@ -224,7 +224,7 @@ class Tasks:
                 task.memo["launched"] = True
                 self.changed(task)
             return await self._follow(task, runtime)
-        except (TaskFailed, OSError):
+        except Exception:  # whatever it was: what is told as failed must not go on running
             await self._quietly(task, runtime.abandon(task))
             raise
 

@@ -219,3 +219,16 @@ def _interpreter(version: str) -> str | None:
         if path and subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0:
             return path
     return None
+
+
+async def test_a_task_whose_files_make_no_sense_is_set_aside_and_the_others_live(process_agent):
+    spec = process_agent.spec("echo up; sleep 600")
+    await process_agent.client.put_task(spec)
+    await process_agent.log_holds(spec.id, b"up")
+    process_agent.kill()
+    broken = process_agent.state / "tasks" / "broken-one"
+    broken.mkdir()
+    (broken / "state.json").write_text('{"report": 7}')
+    await process_agent.start()
+    assert [task.id for task in await process_agent.client.tasks()] == [spec.id]
+    assert [p.name.startswith("broken-broken-one") for p in process_agent.state.glob("broken-*")] == [True]

@@ -80,6 +80,12 @@ def test_a_stored_task_is_the_same_task(tmp_path):
     assert (again.report, again.stop, again.memo, again.spec) == (t.report, t.stop, t.memo, t.spec)
 
 
+def test_a_job_that_ended_before_its_start_was_stored_has_exited(tmp_path):
+    t = task(tmp_path)
+    t.end(Ending(0))
+    assert t.report.state == EXITED
+
+
 def test_a_new_task_is_pending(tmp_path):
     assert task(tmp_path).report.state == PENDING
 
