@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 from support import wire_json as wire
 from support.cli_process import Cli
@@ -154,7 +155,10 @@ def test_a_project_without_fleets_is_told_how_to_make_one(cli: Cli, server: Wire
     result = cli.run("apply", "-f", "task.dstack.yml", stdin="n\n")
     assert result.code == 0
     assert "The project has no fleets. Create one before submitting a run." in result.out
-    assert "dstack apply -f fleet.dstack.yml -y" in result.out
+    pasted = result.out[result.out.index("  printf") :].splitlines()[:2]
+    assert pasted[1].strip() == "dstack apply -f fleet.dstack.yml -y"
+    subprocess.run(["sh", "-c", pasted[0]], cwd=cli.cwd, check=True)
+    assert (cli.cwd / "fleet.dstack.yml").read_text() == "type: fleet\nname: default\nnodes: 0..2\n"
 
 
 def test_when_no_offer_fits_the_plan_says_why_and_what_would_help(cli: Cli, server: WireServer):

@@ -11,8 +11,9 @@ from dstack.cli.changes import differences
 from dstack.cli.failures import INTERRUPTED, Quit
 from dstack.cli.prompts import confirm
 from dstack.cli.render.fleets import failed_instances, fleets_table, instance_status, settled
+from dstack.cli.render.funnel import no_offers
 from dstack.cli.render.plan import fleet_plan
-from dstack.cli.terminal import StatusLine, put, put_json, say, style, width
+from dstack.cli.terminal import StatusLine, accent, put, put_json, say, width
 from dstack.errors import DstackError, ResourceNotFound, UsageError
 
 Json = dict[str, Any]
@@ -37,8 +38,6 @@ def show_fleet_plan(plan: Json, options: Options) -> None:
     put(fleet_plan(plan, max_offers=options.max_offers, width=width()))
     put()
     if not plan.get("offers") and not plan["spec"]["configuration"].get("ssh_config"):
-        from dstack.cli.render.funnel import no_offers
-
         put("\n".join(no_offers(plan.get("x_report"))))
         put()
     tell_notices(plan)
@@ -67,7 +66,7 @@ def apply_fleet(client: Client, prepared: Prepared, options: Options) -> int:
 
 def _submitted(client: Client, plan: Json, options: Options) -> Json:
     spec, current = plan["spec"], plan.get("current_resource")
-    name = style(str(spec["configuration"].get("name") or ""), "bold")
+    name = accent(str(spec["configuration"].get("name") or ""))
     if current is None:
         if name:
             say(f"Fleet {name} does not exist yet.")

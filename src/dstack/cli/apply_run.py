@@ -14,9 +14,9 @@ from dstack.cli.changes import differences
 from dstack.cli.failures import Quit
 from dstack.cli.packing import DEFAULT_LIMIT_BYTES, pack
 from dstack.cli.render import runs as words
-from dstack.cli.render.funnel import NO_FLEETS, no_offers
+from dstack.cli.render.funnel import MAKE_A_FLEET, NO_FLEETS, no_offers
 from dstack.cli.render.plan import run_plan
-from dstack.cli.terminal import StatusLine, put, put_json, say, style, width
+from dstack.cli.terminal import StatusLine, accent, put, put_json, say, style, width
 from dstack.errors import DstackError, UsageError
 from dstack.model.configurations import TaskConfiguration
 
@@ -54,7 +54,7 @@ def show_run_plan(client: Client, plan: Json, options: Options) -> None:
         if has_fleets(client):
             put("\n".join(no_offers(plan.get("x_report"))))
         else:
-            put(style(NO_FLEETS, "red"))
+            put(f"{style(NO_FLEETS, 'red')}\n\n{MAKE_A_FLEET}")
         put()
     tell_notices(plan)
 
@@ -76,7 +76,7 @@ def apply_run(client: Client, prepared: Prepared, options: Options) -> int:
         else:
             put(f"Run {words.name(run)} {verb}, detaching...")
         return 0
-    say(f"Run {style(words.name(run), 'bold')} {verb}")
+    say(f"Run {accent(words.name(run))} {verb}")
     attached = Attached(client, run, assume_yes=options.yes, show_log=not options.json)
     code = attached.follow()
     if options.json:
@@ -100,7 +100,7 @@ def _submitted(client: Client, plan: Json, options: Options) -> tuple[Json, str]
     spec, current = plan["run_spec"], plan.get("current_resource")
     if current is None or words.finished(current):
         name = spec.get("run_name")
-        agree(f"Submit the run {style(name, 'bold')}?" if name else "Submit a new run?", options)
+        agree(f"Submit the run {accent(name)}?" if name else "Submit a new run?", options)
         return client.runs.apply(spec, current_resource=current, force=options.force), "submitted"
     if _updates(plan, current, options):
         return client.runs.apply(spec, current_resource=current, force=options.force), "updated"
@@ -110,7 +110,7 @@ def _submitted(client: Client, plan: Json, options: Options) -> tuple[Json, str]
 
 def _updates(plan: Json, current: Json, options: Options) -> bool:
     """Ask about a run that is active: whether it is updated in place (else it is to be stopped and overridden)."""
-    name = style(words.name(current), "bold")
+    name = accent(words.name(current))
     say(f"Active run {name} already exists.")
     changes = differences(current["run_spec"], plan.get("effective_run_spec") or plan["run_spec"])
     if not changes:

@@ -53,6 +53,11 @@ def style(text: str, *names: str, stream: TextIO | None = None) -> str:
     return f"\x1b[{';'.join(_CODES[name] for name in names)}m{text}\x1b[0m"
 
 
+def accent(text: str) -> str:
+    """A name in a line of talk."""
+    return style(text, "bold", stream=sys.stderr)
+
+
 def has_colour(stream: TextIO) -> bool:
     """A terminal, and nobody said NO_COLOR."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()

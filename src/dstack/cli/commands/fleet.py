@@ -12,7 +12,7 @@ from dstack.cli.group import Group
 from dstack.cli.prompts import confirm
 from dstack.cli.redraw import redraw
 from dstack.cli.render.fleets import details, fleets_table
-from dstack.cli.render.funnel import NO_FLEETS
+from dstack.cli.render.funnel import MAKE_A_FLEET, NO_FLEETS
 from dstack.cli.session import connect, project_option
 from dstack.cli.terminal import put, put_json, say, width
 from dstack.errors import ResourceNotFound, UsageError
@@ -113,8 +113,7 @@ def _list(verbose: bool, watch: bool, as_json: bool) -> None:
             fleets = client.fleets.list()
             put(fleets_table(fleets, time.time(), verbose=verbose, width=width()))
             if not fleets:
-                say()
-                say(NO_FLEETS)
+                say(f"\n{NO_FLEETS}\n{MAKE_A_FLEET}")
 
 
 def _delete(name: str, instances: list[int], yes: bool) -> None:

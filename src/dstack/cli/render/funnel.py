@@ -6,16 +6,12 @@ from typing import Any
 
 Json = dict[str, Any]
 
-NO_FLEETS = """\
-The project has no fleets. Create one before submitting a run.
-
+NO_FLEETS = "The project has no fleets. Create one before submitting a run."
+# Lines that may be pasted as they stand, indented or not: no here-document.
+MAKE_A_FLEET = """\
 A fleet says where runs may go. Ready to paste:
 
-  cat > fleet.dstack.yml <<'END'
-  type: fleet
-  name: default
-  nodes: 0..2
-  END
+  printf 'type: fleet\\nname: default\\nnodes: 0..2\\n' > fleet.dstack.yml
   dstack apply -f fleet.dstack.yml -y"""
 
 

@@ -19,7 +19,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
         return PAD + GAP.join(headers)
     widths = [max(cells(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
     if width is not None:
-        _narrow(widths, [cells(header) for header in headers], width - len(PAD) - len(GAP) * (len(widths) - 1))
+        least = [max(_longest_word(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
+        _narrow(widths, least, width - len(PAD) - len(GAP) * (len(widths) - 1))
     return "\n".join(line for row in (headers, *rows) for line in _lines(row, widths))
 
 
@@ -43,10 +44,16 @@ def _cell(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
+def _longest_word(text: str) -> int:
+    if "\x1b" in text:
+        return cells(text)  # coloured text is not wrapped
+    return max((cells(word) + 1 for word in text.split()), default=0)  # and the indent of the lines that go on
+
+
 def _narrow(widths: list[int], least: list[int], room: int) -> None:
-    """Take columns away from the widest cell first, but leave each its header."""
+    """Take from the widest column first, but break no word: a screen as narrow as that has to wrap by itself."""
     while sum(widths) > room:
-        excess = [i for i in range(len(widths)) if widths[i] > max(least[i], 8)]
+        excess = [i for i in range(len(widths)) if widths[i] > least[i]]
         if not excess:
             return
         widest = max(excess, key=lambda i: widths[i])
@@ -71,7 +78,7 @@ def _lines(row: Sequence[str], widths: list[int]) -> list[str]:
 def _wrapped(text: str, width: int) -> list[str]:
     if cells(text) <= width or "\x1b" in text:
         return [text]
-    return textwrap.wrap(text, width, subsequent_indent=" ", break_on_hyphens=False) or [""]
+    return textwrap.wrap(text, width, subsequent_indent=" ", break_on_hyphens=False, break_long_words=False) or [""]
 
 
 def _padded(text: str, width: int) -> str:
