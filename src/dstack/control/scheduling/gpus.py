@@ -70,7 +70,7 @@ def _miss(spec: GPUSpec, gpus: tuple[Gpu, ...], distance: float) -> Miss:
     has = text(gpus)
     hint = f"set `gpu: {has}`" if gpus else "set `gpu: 0..`"
     if gpus and distance == 0.4 and spec.memory is not None and spec.memory.min == spec.memory.max:
-        hint = f"set `gpu: {spec.memory.min:g}GB..` for that much or more" if _more(spec, gpus) else hint
+        hint = f"set `gpu: {spec.memory.min:g}GB..:{len(gpus)}` for that much or more" if _more(spec, gpus) else hint
     return Miss("gpu", f"needs {spec.pretty()}", distance, nearest=has, hint=hint)
 
 

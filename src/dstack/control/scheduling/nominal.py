@@ -97,7 +97,7 @@ def nominal_memory_mib(memory_mib: int) -> int:
 
 def nominal_disk_mib(disk_mib: int) -> int:
     """What a host's disk counts as: a "100GB" disk holds 93 GiB before the file system takes its share."""
-    return _round_up(disk_mib / 1024, _COMMON_DISK_GB, 0.12) * 1024
+    return _round_up(disk_mib / 1024, _COMMON_DISK_GB, 0.095) * 1024
 
 
 def _round_up(gb: float, sizes: tuple[int, ...], within: float) -> int:
