@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -31,6 +30,7 @@ from dstack.server.effects.links import HostLinks
 from dstack.server.effects.probes import ProbeRunner
 from dstack.server.effects.tasks import TaskEffects
 from dstack.server.engine.loop import Dispatch, Engine
+from dstack.server.exclusive import exclusive
 from dstack.server.logs.files import LogStore
 from dstack.server.parts import Parts
 from dstack.server.routes import install
@@ -87,8 +87,7 @@ def _http(lifespan: Callable | None) -> FastAPI:
 @asynccontextmanager
 async def running(settings: Settings, clock: Clock) -> AsyncIterator[Running]:
     """Everything but HTTP: data folder, database, engine, effects, links. Raises DstackError when it cannot start."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _only_server(settings):
+    with exclusive(settings.data_dir):
         cipher, database, token = await _open(settings, clock)
         try:
             server = _wire(settings, clock, cipher, database, token)
@@ -209,24 +208,3 @@ async def _working(workers: Sequence[Callable]) -> AsyncIterator[None]:
         finally:
             for task in started:
                 task.cancel()
-
-
-class _only_server:  # noqa: N801 - reads as a sentence where it is used
-    """Refuses a second server on the same data folder."""
-
-    def __init__(self, settings: Settings):
-        self._path = settings.data_dir / "server.lock"
-
-    def __enter__(self) -> None:
-        self._file = self._path.open("a")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise DstackError(
-                f"Another dstack server already uses {self._path.parent}",
-                hint="stop it first, or give this one its own folder with DSTACK_SERVER_DIR",
-            ) from None
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()

@@ -32,6 +32,11 @@ def main(argv: list[str] | None = None) -> int:
 
             asyncio.run(reset_token(settings))
             return 0
+        if options.command == "migrate":
+            from dstack.server.moving import move
+
+            asyncio.run(move(settings))
+            return 0
         return _serve(settings)
     except DstackError as e:
         _say(f"error: {e.message}")
@@ -51,7 +56,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     answer = parser.add_mutually_exclusive_group()
     answer.add_argument("-y", "--yes", dest="update_cli_config", action="store_true", default=None)
     answer.add_argument("-n", "--no", dest="update_cli_config", action="store_false", default=None)
-    parser.add_argument("command", nargs="?", choices=["reset-token"], help="make a new admin token and print it")
+    parser.add_argument("command", nargs="?", choices=["reset-token", "migrate"])
     return parser.parse_args(argv)
 
 

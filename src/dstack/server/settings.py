@@ -41,7 +41,7 @@ class Settings:
 
     @property
     def resolved_database_url(self) -> str:
-        return self.database_url or f"sqlite+aiosqlite:///{self.sqlite_path}"
+        return async_url(self.database_url) if self.database_url else f"sqlite+aiosqlite:///{self.sqlite_path}"
 
     @property
     def local_enabled(self) -> bool:
@@ -76,6 +76,18 @@ class Settings:
         }
         values.update({k: v for k, v in overrides.items() if v is not None})
         return cls(**{k: v for k, v in values.items() if v is not None and v != ""})  # type: ignore[arg-type]
+
+
+def async_url(url: str) -> str:
+    """A database URL as people write it, with the driver that is used here. Raises UsageError for other databases."""
+    scheme, separator, rest = url.partition("://")
+    driver = {"postgres": "postgresql", "postgresql": "postgresql", "sqlite": "sqlite"}.get(scheme.partition("+")[0])
+    if not separator or driver is None:
+        raise UsageError(
+            "The database URL is not one of postgresql://... or sqlite:///...",
+            hint="for example DSTACK_DATABASE_URL=postgresql://user:password@host:5432/dstack",
+        )
+    return f"{driver}+{'asyncpg' if driver == 'postgresql' else 'aiosqlite'}://{rest}"
 
 
 def _int(env: Mapping[str, str], name: str) -> int | None:

@@ -65,9 +65,16 @@ def reset_token() -> None:
     _become(["reset-token"], None)
 
 
-def _become(arguments: list[str], token: str | None) -> None:
-    """This process becomes the server. The token goes through the environment: argv is for everybody to see."""
-    environment = dict(os.environ)
+@server.command(epilog="Example: dstack server migrate --to postgresql://dstack@db.example.com/dstack")
+@click.option("--to", "target", required=True, metavar="URL", help="An empty database: postgresql://user@host/name")
+def migrate(target: str) -> None:
+    """Move the state of the stopped server from SQLite into another database."""
+    _become(["migrate"], None, DSTACK_SERVER_MIGRATE_TO=target)
+
+
+def _become(arguments: list[str], token: str | None, **variables: str) -> None:
+    """This process becomes the server. Secrets go through the environment: argv is for everybody to see."""
+    environment = {**os.environ, **variables}
     if token:
         environment["DSTACK_SERVER_ADMIN_TOKEN"] = token
     sys.stdout.flush()
