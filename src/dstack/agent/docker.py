@@ -5,39 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import posixpath
-import signal
 import time
 from typing import Any, Dict, Optional
 
 from dstack.agent import gpus, processes
 from dstack.agent.docker_client import DockerClient, EngineError, EngineUnreachable
 from dstack.agent.docker_end import ending_of
-from dstack.agent.docker_files import find_account, own_new_folders, put_archives, put_file, resolve
-from dstack.agent.docker_images import find_image, pull_image
 from dstack.agent.docker_logs import instant
 from dstack.agent.docker_output import Output
-from dstack.agent.docker_spec import (
-    AGENT_LABEL,
-    MPI_HOSTFILE,
-    TASK_LABEL,
-    agent_label,
-    container_body,
-    labels,
-    resource_name,
-)
+from dstack.agent.docker_spec import AGENT_LABEL, TASK_LABEL, agent_label, resource_name
+from dstack.agent.docker_start import Start, remove_container, remove_network
 from dstack.agent.machine import Ending, Task, TaskFailed
+from dstack.agent.process_job import signal_number
 from dstack.agent.runtime import Host
 from dstack.agentapi.wire import (
     CONTAINER_REMOVED,
-    CREATE_FAILED,
-    CREATING,
     DOCKER,
     EXECUTOR_ERROR,
-    PULLING,
     RUNNING,
-    START_FAILED,
-    PullProgress,
     TaskMetrics,
     TaskSpec,
 )
@@ -64,8 +49,8 @@ class DockerRuntime:
             facts = await self._container(task)
             if facts is None or facts["State"]["Status"] == "created":
                 if facts is not None:  # left half-made by an agent that died: nobody knows how far it came
-                    await self._remove_container(task)
-                await self._create_and_start(task, spec, host)
+                    await remove_container(self._docker, task)
+                await Start(self._docker, self._state).run(task, spec, host)
             facts = await self._container(task)
         except EngineUnreachable as e:
             raise TaskFailed(EXECUTOR_ERROR, str(e)) from None
@@ -96,7 +81,7 @@ class DockerRuntime:
         return ending_of(task, facts, engine_was_away, output)
 
     async def stop(self, task: Task, grace_s: float) -> None:
-        number = _signal_number(_spec(task).stop_signal)
+        number = signal_number(_spec(task).stop_signal)
         try:
             if not await self._signal_all(task, number):
                 path = "/containers/%s/kill" % resource_name(task.id)
@@ -115,8 +100,8 @@ class DockerRuntime:
             pass  # it has ended, or the engine is away: tried again
 
     async def abandon(self, task: Task) -> None:
-        await self._remove_container(task)
-        await self._remove_network(resource_name(task.id))
+        await remove_container(self._docker, task)
+        await remove_network(self._docker, resource_name(task.id))
 
     async def metrics(self, task: Task) -> TaskMetrics:
         path = "/containers/%s/stats" % resource_name(task.id)
@@ -145,109 +130,7 @@ class DockerRuntime:
                 await self._docker.json("DELETE", "/containers/" + container["Id"], {"force": "true", "v": "true"})
         for network in await self._docker.json("GET", "/networks", {"filters": query["filters"]}) or []:
             if (network.get("Labels") or {}).get(TASK_LABEL) not in known():
-                await self._remove_network(network["Id"])
-
-    # Start.
-
-    async def _create_and_start(self, task: Task, spec: TaskSpec, host: Host) -> None:
-        if not spec.image:
-            raise TaskFailed(CREATE_FAILED, "A container needs an `image`")
-        network = asyncio.ensure_future(self._create_network(task, spec))  # slow, and needed at the start only
-        try:
-            image = await self._image(task, spec, host)
-            if task.move(CREATING):
-                host.changed(task)
-            await self._create(task, spec, image, host, init=True)
-            await network
-            await self._start(task, spec, image, host)
-        except EngineError as e:
-            message = "The container cannot be created: %s" % e.message
-            raise TaskFailed(CREATE_FAILED, message) from None
-        finally:
-            network.cancel()
-            await asyncio.gather(network, return_exceptions=True)
-
-    async def _image(self, task: Task, spec: TaskSpec, host: Host) -> Facts:
-        image = await find_image(self._docker, spec.image)
-        if image is None:
-            if task.memo.get("had_registry_auth") and spec.registry_auth is None:
-                message = (
-                    "The agent was restarted before the image was pulled; it had the registry's password in memory only"
-                )
-                raise TaskFailed(EXECUTOR_ERROR, message)
-            if task.move(PULLING):
-                host.changed(task)
-
-            def tell(progress: PullProgress) -> None:
-                task.report.pull = progress
-                host.progressed(task)
-
-            await pull_image(self._docker, spec.image, spec.registry_auth, tell)
-            image = await find_image(self._docker, spec.image)
-        if image is None:
-            raise TaskFailed(CREATE_FAILED, "The image %s is not there after its pull" % spec.image)
-        return image
-
-    async def _create_network(self, task: Task, spec: TaskSpec) -> None:
-        """A network of its own keeps the task from reaching other tasks of this host."""
-        if spec.network == "host":
-            return
-        name = resource_name(task.id)
-        body = {"Name": name, "Driver": "bridge", "CheckDuplicate": True, "Labels": labels(task.id, self._state)}
-        try:
-            await self._docker.json("POST", "/networks/create", body=body)
-        except EngineError as e:
-            if e.status != 409:
-                raise TaskFailed(CREATE_FAILED, "The task's network cannot be created: %s" % e.message) from None
-
-    async def _create(self, task: Task, spec: TaskSpec, image: Facts, host: Host, init: bool) -> None:
-        """Create the container with its working directory and the code, ready to start."""
-        config = image.get("Config") or {}
-        user = spec.user or config.get("User") or ""
-        folder = spec.working_dir
-        if folder.startswith("~"):
-            home = spec.home_dir or await self._home(task, spec, user, init)
-            folder = resolve(folder, home, "/")
-        name = resource_name(task.id)
-        body = container_body(spec, self._state, folder, init)
-        await self._docker.json("POST", "/containers/create", {"name": name}, body)
-        folder = folder or config.get("WorkingDir") or "/"
-        task.report.working_dir, task.report.user = folder, user
-        spool = os.path.join(task.directory, "spool.tar")
-        if spec.mpi_hostfile:
-            await put_file(self._docker, name, MPI_HOSTFILE, spec.mpi_hostfile, spool)
-        if not spec.archives and not (spec.working_dir and user):
-            return
-        account = await find_account(self._docker, name, user)
-        if account.uid:
-            await own_new_folders(self._docker, name, posixpath.normpath(folder), account, spool)
-        await put_archives(self._docker, name, task, spec, folder, account, host)
-
-    async def _home(self, task: Task, spec: TaskSpec, user: str, init: bool) -> str:
-        """The user's home in the image; only a container made from it can tell."""
-        if user in ("", "root", "0"):
-            return "/root"
-        name = resource_name(task.id)
-        await self._docker.json(
-            "POST", "/containers/create", {"name": name}, container_body(spec, self._state, "/", init)
-        )
-        account = await find_account(self._docker, name, user)
-        await self._remove_container(task)
-        return account.home
-
-    async def _start(self, task: Task, spec: TaskSpec, image: Facts, host: Host) -> None:
-        path = "/containers/%s/start" % resource_name(task.id)
-        try:
-            try:
-                await self._docker.json("POST", path)
-            except EngineError as e:
-                if "docker-init" not in e.message:
-                    raise
-                await self._remove_container(task)  # an engine installed without its init
-                await self._create(task, spec, image, host, init=False)
-                await self._docker.json("POST", path)
-        except EngineError as e:
-            raise TaskFailed(START_FAILED, "The container cannot be started: %s" % _plain(e.message)) from None
+                await remove_network(self._docker, network["Id"])
 
     def _note_start(self, task: Task, spec: TaskSpec, facts: Facts, host: Host) -> None:
         report = task.report
@@ -342,25 +225,6 @@ class DockerRuntime:
                 raise
             return None
 
-    async def _remove_container(self, task: Task) -> None:
-        path = "/containers/" + resource_name(task.id)
-        for _ in range(50):
-            try:
-                await self._docker.json("DELETE", path, {"force": "true", "v": "true"})
-            except EngineError as e:
-                if e.status == 404:
-                    return
-                if e.status != 409:
-                    raise
-                await asyncio.sleep(0.1)  # its removal is on the way
-
-    async def _remove_network(self, name: str) -> None:
-        try:
-            await self._docker.json("DELETE", "/networks/" + name)
-        except EngineError as e:
-            if e.status != 404:
-                raise
-
 
 def _spec(task: Task) -> TaskSpec:
     if task.spec is None:
@@ -374,18 +238,6 @@ def _published(settings: Facts) -> Dict[str, int]:
         for binding in bindings or []:
             found[port.split("/")[0]] = int(binding["HostPort"])
     return found
-
-
-def _plain(message: str) -> str:
-    """An engine's error without the chain of its parts: what comes after the last `exec:` or `process:`."""
-    for marker in ("exec: ", "container process: "):
-        if marker in message:
-            message = message.rsplit(marker, 1)[1]
-    return (message[: -len(": unknown")] if message.endswith(": unknown") else message).strip()
-
-
-def _signal_number(name: str) -> int:
-    return int(getattr(signal, name if name.startswith("SIG") else "SIG" + name, signal.SIGINT))
 
 
 def _is_ours(pid: int, container: str) -> bool:

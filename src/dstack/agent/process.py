@@ -6,7 +6,6 @@ import asyncio
 import errno
 import json
 import os
-import pwd
 import signal
 import subprocess
 import sys
@@ -15,6 +14,17 @@ from typing import Any, Dict, List, Optional
 
 from dstack.agent import archives, gpus, processes
 from dstack.agent.machine import Ending, Task, TaskFailed
+from dstack.agent.process_job import (
+    choose_cpus,
+    command,
+    expand,
+    explain,
+    home_folder,
+    job_environment,
+    refuse_what_needs_an_engine,
+    signal_number,
+    working_directory,
+)
 from dstack.agent.pythons import python_environment
 from dstack.agent.runtime import Host
 from dstack.agent.store import write_atomic
@@ -30,16 +40,6 @@ from dstack.agentapi.wire import (
     TaskSpec,
 )
 
-# What a job gets of the agent's own environment: where things are and how to talk to the person and to the network.
-# fmt: off
-INHERITED = (
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_RUNTIME_DIR",
-    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "SSL_CERT_FILE",
-    "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy",
-    "https_proxy", "no_proxy", "all_proxy",
-)
-# fmt: on
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ABANDON_PATIENCE_S = 15.0
 
 
@@ -53,11 +53,11 @@ class ProcessRuntime:
         spec = _spec(task)
         if await _was_started(task):
             return  # by an agent that died at once: `wait` takes it from here
-        _refuse_what_needs_an_engine(spec)
+        refuse_what_needs_an_engine(spec)
         if task.report.state != CREATING:
             task.move(CREATING)
             host.changed(task)
-        home = spec.env.get("HOME") or spec.home_dir or _home()
+        home = spec.env.get("HOME") or spec.home_dir or home_folder()
         cwd = working_directory(spec, task.directory, home)
         await self._unpack(spec, cwd, home, host)
         env = job_environment(spec, home)
@@ -67,7 +67,7 @@ class ProcessRuntime:
             env["DSTACK_MPI_HOSTFILE"] = _path(task, "mpi_hostfile")
             write_atomic(env["DSTACK_MPI_HOSTFILE"], spec.mpi_hostfile.encode())
         env.update(spec.env)
-        cpus = _choose_cpus(spec.cpu_limit, host.running())
+        cpus = choose_cpus(spec.cpu_limit, host.running())
         task.memo["cpus"] = cpus
         task.report.working_dir = cwd
         task.report.user = env.get("USER", "")
@@ -93,7 +93,7 @@ class ProcessRuntime:
             return Ending(
                 code,
                 record.get("reason", ""),
-                record.get("message", "") or _explain(code),
+                record.get("message", "") or explain(code),
                 record.get("finished_at"),
                 failed=bool(record.get("reason")),
             )
@@ -135,7 +135,7 @@ class ProcessRuntime:
     async def _unpack(self, spec: TaskSpec, cwd: str, home: str, host: Host) -> None:
         loop = asyncio.get_running_loop()
         for archive in spec.archives:
-            target = os.path.join(cwd, _expand(archive.path, home))
+            target = os.path.join(cwd, expand(archive.path, home))
             try:
                 await loop.run_in_executor(None, archives.unpack, host.blob(archive.sha256), target)
             except OSError as e:
@@ -233,83 +233,10 @@ class ProcessRuntime:
             holder.wait()
 
 
-def signal_number(name: str) -> int:
-    """The number of `SIGINT` or `INT`; an unknown name counts as SIGINT."""
-    return int(getattr(signal, name if name.startswith("SIG") else "SIG" + name, signal.SIGINT))
-
-
-def command(spec: TaskSpec) -> List[str]:
-    """The argument vector of the job. Raises TaskFailed when there is nothing to run."""
-    if spec.script is not None:
-        return [spec.shell or "/bin/sh", "-c", spec.script]
-    argv = [*(spec.entrypoint or []), *spec.args]
-    if not argv:
-        raise TaskFailed(START_FAILED, "There is nothing to run: neither commands nor an entrypoint")
-    return argv
-
-
-def working_directory(spec: TaskSpec, directory: str, home: str) -> str:
-    """The job's folder, made if missing. Raises TaskFailed when that is not possible."""
-    own = os.path.join(directory, "work")
-    path = _expand(spec.working_dir, home)
-    path = os.path.normpath(os.path.join(own, path)) if path else own
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as e:
-        message = "The working directory %s cannot be created: %s" % (path, e.strerror)
-        raise TaskFailed(START_FAILED, message) from None
-    return path
-
-
-def job_environment(spec: TaskSpec, home: str) -> Dict[str, str]:
-    env = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    env.update({name: value for name, value in os.environ.items() if name.startswith("LC_")})
-    env.setdefault("PATH", DEFAULT_PATH)
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-        env.setdefault("USER", name)
-        env.setdefault("LOGNAME", name)
-    except KeyError:
-        pass  # a user without an entry, as some containers have
-    env["HOME"] = home
-    env["TERM"] = "xterm-256color"
-    return env
-
-
-def _home() -> str:
-    return os.path.expanduser("~")
-
-
-def _expand(path: str, home: str) -> str:
-    return home + path[1:] if path == "~" or path.startswith("~/") else path
-
-
 def _spec(task: Task) -> TaskSpec:
     if task.spec is None:
         raise TaskFailed(EXECUTOR_ERROR, "the task was stopped before it was started")
     return task.spec
-
-
-def _refuse_what_needs_an_engine(spec: TaskSpec) -> None:
-    for name, asked in (("image", spec.image), ("user", spec.user), ("privileged", spec.privileged)):
-        if asked:
-            message = "`%s` needs a Docker Engine; on this machine the job would run as a plain process" % name
-            raise TaskFailed(CREATE_FAILED, message)
-
-
-def _choose_cpus(limit: float, running: List[Task]) -> List[int]:
-    """As many whole processors as `limit` needs, those first that the fewest tasks are bound to."""
-    if limit <= 0 or not hasattr(os, "sched_getaffinity"):
-        return []
-    allowed = sorted(os.sched_getaffinity(0))
-    count = max(1, -int(-limit // 1))
-    if count >= len(allowed):
-        return []
-    load = {cpu: 0 for cpu in allowed}
-    for other in running:
-        for cpu in other.memo.get("cpus") or []:
-            load[cpu] = load.get(cpu, 0) + 1
-    return sorted(sorted(allowed, key=lambda cpu: load[cpu])[:count])
 
 
 def _this_program() -> List[str]:
@@ -388,12 +315,6 @@ def _last_line(path: str) -> str:
     except OSError:
         return ""
     return lines[-1] if lines else ""
-
-
-def _explain(code: Optional[int]) -> str:
-    return {126: "A command is not executable (exit code 126)", 127: "A command was not found (exit code 127)"}.get(
-        code if code is not None else 0, ""
-    )
 
 
 def _path(task: Task, name: str) -> str:

@@ -59,7 +59,11 @@ async def registry() -> AsyncIterator[str]:
     manifest, blobs = image()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        first = await reader.read(1)
+        if first != b"H" and first != b"G":  # the engine tries TLS before it speaks plainly
+            writer.close()
+            return
+        head = (first + await reader.readuntil(b"\r\n\r\n")).decode()
         method, path, _ = head.split(" ", 2)
         status, kind, body = "200 OK", "application/json", b"{}"
         extra = ""

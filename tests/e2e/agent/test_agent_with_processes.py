@@ -69,7 +69,7 @@ async def test_a_holder_that_is_killed_takes_the_job_along_and_the_task_says_wha
     await gone(record["job_pid"])
 
 
-async def test_ten_thousand_lines_at_full_speed_arrive_exactly(process_agent):
+async def test_two_hundred_thousand_lines_at_full_speed_arrive_exactly(process_agent):
     _, log = await process_agent.run("seq 1 200000", log_quota_bytes_per_hour=0)
     assert log == "".join(f"{n}\n" for n in range(1, 200001)).encode()
 

@@ -1,0 +1,165 @@
+"""How a container comes to life: network, image, creation with its files, start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+from typing import Any, Dict
+
+from dstack.agent.docker_client import DockerClient, EngineError
+from dstack.agent.docker_files import find_account, own_new_folders, put_archives, put_file, resolve
+from dstack.agent.docker_images import find_image, pull_image
+from dstack.agent.docker_spec import MPI_HOSTFILE, container_body, labels, resource_name
+from dstack.agent.machine import Task, TaskFailed
+from dstack.agent.runtime import Host
+from dstack.agentapi.wire import (
+    CREATE_FAILED,
+    CREATING,
+    EXECUTOR_ERROR,
+    PULLING,
+    START_FAILED,
+    PullProgress,
+    TaskSpec,
+)
+
+Facts = Dict[str, Any]  # an engine's answer
+
+
+class Start:
+    """The start of one task's container."""
+
+    def __init__(self, client: DockerClient, state: str):
+        self._docker = client
+        self._state = state
+
+    async def run(self, task: Task, spec: TaskSpec, host: Host) -> None:
+        """Raises TaskFailed, EngineUnreachable. What an earlier try left must have been removed."""
+        if not spec.image:
+            raise TaskFailed(CREATE_FAILED, "A container needs an `image`")
+        network = asyncio.ensure_future(self._create_network(task, spec))  # slow, and needed at the start only
+        try:
+            image = await self._image(task, spec, host)
+            if task.move(CREATING):
+                host.changed(task)
+            await self._create(task, spec, image, host, init=True)
+            await network
+            await self._start(task, spec, image, host)
+        except EngineError as e:
+            message = "The container cannot be created: %s" % e.message
+            raise TaskFailed(CREATE_FAILED, message) from None
+        finally:
+            network.cancel()
+            await asyncio.gather(network, return_exceptions=True)
+
+    async def _image(self, task: Task, spec: TaskSpec, host: Host) -> Facts:
+        image = await find_image(self._docker, spec.image)
+        if image is None:
+            if task.memo.get("had_registry_auth") and spec.registry_auth is None:
+                message = (
+                    "The agent was restarted before the image was pulled; it had the registry's password in memory only"
+                )
+                raise TaskFailed(EXECUTOR_ERROR, message)
+            if task.move(PULLING):
+                host.changed(task)
+
+            def tell(progress: PullProgress) -> None:
+                task.report.pull = progress
+                host.progressed(task)
+
+            await pull_image(self._docker, spec.image, spec.registry_auth, tell)
+            image = await find_image(self._docker, spec.image)
+        if image is None:
+            raise TaskFailed(CREATE_FAILED, "The image %s is not there after its pull" % spec.image)
+        return image
+
+    async def _create_network(self, task: Task, spec: TaskSpec) -> None:
+        """A network of its own keeps the task from reaching other tasks of this host."""
+        if spec.network == "host":
+            return
+        name = resource_name(task.id)
+        body = {"Name": name, "Driver": "bridge", "CheckDuplicate": True, "Labels": labels(task.id, self._state)}
+        try:
+            await self._docker.json("POST", "/networks/create", body=body)
+        except EngineError as e:
+            if e.status != 409:
+                raise TaskFailed(CREATE_FAILED, "The task's network cannot be created: %s" % e.message) from None
+
+    async def _create(self, task: Task, spec: TaskSpec, image: Facts, host: Host, init: bool) -> None:
+        """Create the container with its working directory and the code, ready to start."""
+        config = image.get("Config") or {}
+        user = spec.user or config.get("User") or ""
+        folder = spec.working_dir
+        if folder.startswith("~"):
+            home = spec.home_dir or await self._home(task, spec, user, init)
+            folder = resolve(folder, home, "/")
+        name = resource_name(task.id)
+        body = container_body(spec, self._state, folder, init)
+        await self._docker.json("POST", "/containers/create", {"name": name}, body)
+        folder = folder or config.get("WorkingDir") or "/"
+        task.report.working_dir, task.report.user = folder, user
+        spool = os.path.join(task.directory, "spool.tar")
+        if spec.mpi_hostfile:
+            await put_file(self._docker, name, MPI_HOSTFILE, spec.mpi_hostfile, spool)
+        if not spec.archives and not (spec.working_dir and user):
+            return
+        account = await find_account(self._docker, name, user)
+        if account.uid:
+            await own_new_folders(self._docker, name, posixpath.normpath(folder), account, spool)
+        await put_archives(self._docker, name, task, spec, folder, account, host)
+
+    async def _home(self, task: Task, spec: TaskSpec, user: str, init: bool) -> str:
+        """The user's home in the image; only a container made from it can tell."""
+        if user in ("", "root", "0"):
+            return "/root"
+        name = resource_name(task.id)
+        await self._docker.json(
+            "POST", "/containers/create", {"name": name}, container_body(spec, self._state, "/", init)
+        )
+        account = await find_account(self._docker, name, user)
+        await remove_container(self._docker, task)
+        return account.home
+
+    async def _start(self, task: Task, spec: TaskSpec, image: Facts, host: Host) -> None:
+        path = "/containers/%s/start" % resource_name(task.id)
+        try:
+            try:
+                await self._docker.json("POST", path)
+            except EngineError as e:
+                if "docker-init" not in e.message:
+                    raise
+                await remove_container(self._docker, task)  # an engine installed without its init
+                await self._create(task, spec, image, host, init=False)
+                await self._docker.json("POST", path)
+        except EngineError as e:
+            raise TaskFailed(START_FAILED, "The container cannot be started: %s" % _plain(e.message)) from None
+
+
+async def remove_container(docker: DockerClient, task: Task) -> None:
+    """End and remove the task's container. Idempotent. Raises EngineError, EngineUnreachable."""
+    path = "/containers/" + resource_name(task.id)
+    for _ in range(50):
+        try:
+            await docker.json("DELETE", path, {"force": "true", "v": "true"})
+        except EngineError as e:
+            if e.status == 404:
+                return
+            if e.status != 409:
+                raise
+            await asyncio.sleep(0.1)  # its removal is on the way
+
+
+async def remove_network(docker: DockerClient, name: str) -> None:
+    try:
+        await docker.json("DELETE", "/networks/" + name)
+    except EngineError as e:
+        if e.status != 404:
+            raise
+
+
+def _plain(message: str) -> str:
+    """An engine's error without the chain of its parts: what comes after the last `exec:` or `process:`."""
+    for marker in ("exec: ", "container process: "):
+        if marker in message:
+            message = message.rsplit(marker, 1)[1]
+    return (message[: -len(": unknown")] if message.endswith(": unknown") else message).strip()
