@@ -84,6 +84,8 @@ _install_command() {
         echo 'brew install uv'
     elif command -v curl >/dev/null 2>&1; then
         echo 'curl -LsSf https://astral.sh/uv/install.sh | sh'
+    elif command -v apt-get >/dev/null 2>&1 && ! command -v wget >/dev/null 2>&1; then
+        echo 'sudo apt-get install -y python3 python3-venv'
     else
         echo 'wget -qO- https://astral.sh/uv/install.sh | sh'
     fi

@@ -15,6 +15,7 @@ from dstack.clock import WallClock
 from dstack.server.app import http_app, running
 from dstack.server.first_start import greet
 from dstack.server.settings import Settings
+from dstack.server.store.changes import Changes
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
             timeout_keep_alive=75,
         )
         http = _Server(config)
-        _stop_on_signals(http)
+        _stop_on_signals(http, server.parts.changes)
         async with asyncio.TaskGroup() as group:
             greeting = group.create_task(_greet_when_up(http, settings, server.token))
             await http.serve(sockets=[listening])
@@ -59,8 +60,10 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
         log.info("stopped; running jobs go on and are found again at the next start")
 
 
-def _stop_on_signals(http: uvicorn.Server) -> None:
+def _stop_on_signals(http: uvicorn.Server, changes: Changes) -> None:
     def stop() -> None:
+        # Requests that wait for news would use up the whole grace.
+        changes.close()
         # The second signal does not wait for requests that still run.
         http.force_exit = http.should_exit
         http.should_exit = True

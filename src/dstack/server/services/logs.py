@@ -59,6 +59,8 @@ async def follow(parts: Parts, access: Access, request: FollowLogs) -> AsyncIter
         if piece.final or (not request.wait and not piece.data):
             yield _line({"end": True, "offset": offset, "lost": 0})
             return
+        if parts.changes.closed:
+            return  # cut, not ended: the client asks again where it stands
         if not piece.data:
             size = await parts.logs.wait(job_id, offset, HEARTBEAT_S)
             if size.size <= offset and not size.final:

@@ -20,6 +20,14 @@ class Changes:
         self._start = self._seq
         self._last: OrderedDict[str, int] = OrderedDict()
         self._waiters: dict[str, set[asyncio.Event]] = {}
+        self.closed = False
+
+    def close(self) -> None:
+        """The server stops: nobody waits any more, those who do are answered now."""
+        self.closed = True
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.set()
 
     def publish(self, keys: Iterable[str]) -> None:
         self._seq += 1
@@ -39,7 +47,7 @@ class Changes:
     async def wait(self, after: int, keys: Iterable[str], timeout_s: float) -> int:
         """The newest number, as soon as one of the keys is newer than `after`, at the latest after `timeout_s`."""
         keys = list(keys)
-        if (newest := self.seq(keys)) > after or timeout_s <= 0:
+        if (newest := self.seq(keys)) > after or timeout_s <= 0 or self.closed:
             return newest
         event = asyncio.Event()
         for key in keys:
