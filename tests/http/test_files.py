@@ -76,3 +76,15 @@ async def test_nouns_that_a_project_has_none_of_are_empty(api: Api) -> None:
     assert answer["detail"][0]["code"] == "resource_not_exists"
     answer = await api.call("exports/list", status=400)
     assert "does not support exports" in answer["detail"][0]["msg"]
+
+
+async def test_a_request_that_announces_or_sends_too_much_is_refused_before_it_is_kept(api: Api) -> None:
+    async def endless():
+        for _ in range(20):
+            yield b" " * 1024 * 1024
+
+    nobody = api.having(None)
+    for content in (b" " * 9 * 1024 * 1024, endless()):
+        response = await nobody.raw("runs/get", content=content)
+        assert response.status_code == 400
+        assert response.json()["detail"][0]["msg"].startswith("The request is larger than the limit")

@@ -20,6 +20,7 @@ from dstack.server.routes import (
     runs,
     secrets,
     server,
+    size,
     users,
     version,
 )
@@ -46,6 +47,7 @@ _MODULES = (
 def install(app: FastAPI) -> None:
     """Routes, error handlers and the version check. `app.state.parts` must be set before the first request."""
     errors.install(app)
+    app.add_middleware(size.SizeLimit)
     app.add_middleware(version.VersionCheck)
     for module in _MODULES:
         app.include_router(module.router)

@@ -7,11 +7,12 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dstack.errors import AccessDenied, DstackError, NotAuthenticated
+from dstack.errors import AccessDenied, DstackError, NotAuthenticated, ResourceExists
 from dstack.ids import new_id
 from dstack.server.routes.reply import reply
 
@@ -26,6 +27,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DstackError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(IntegrityError, _raced)
     app.add_middleware(Incidents)
 
 
@@ -66,6 +68,11 @@ async def _http(request: Request, error: Exception) -> Response:
     response = reply({"detail": error.detail}, error.status_code)
     response.headers.update(error.headers or {})
     return response
+
+
+async def _raced(_: Request, error: Exception) -> Response:
+    """Two requests made the same thing at the same moment, and this is the second."""
+    return refusal(ResourceExists("It has just been made by another request", hint="look at it, and try again"))
 
 
 class Incidents:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
 
 from dstack.errors import DstackError
 from dstack.server.store.database import Database
@@ -20,6 +20,7 @@ from dstack.server.store.migrations import HEAD
 _SCRIPTS = Path(__file__).with_name("migrations")
 _LOCK_KEY = 0x6473_7461_636B  # "dstack": one advisory lock on PostgreSQL
 LOCK_WAIT_S = 60.0
+_QUESTION = "SELECT version_num FROM alembic_version"
 
 
 async def upgrade(url: str) -> bool:
@@ -37,28 +38,52 @@ async def downgrade(url: str, revision: str = "base") -> bool:
 
 
 async def _migrate(url: str, revision: str, step: Callable[[Any, Any], None]) -> bool:
-    database = Database(url)
-    try:
-        if await _current(database) == revision:
+    if await _current(url) == revision:
+        return False
+    async with _locked(url):
+        if await _current(url) == revision:
             return False
-        async with _locked(database):
-            if await _current(database) == revision:
-                return False
+        database = Database(url)
+        try:
             # All or nothing, on SQLite too: the writer says BEGIN itself.
             async with database.write() as connection:
                 await connection.run_sync(_run, step)
-        return True
+        finally:
+            await database.close()
+    return True
+
+
+async def _current(url: str) -> str:
+    """The revision of the database, asked without Alembic, whose import takes longer than the question."""
+    if (file := _sqlite_file(url)) is not None:
+        return await asyncio.to_thread(_current_of_file, file)
+    database = Database(url)
+    try:
+        async with database.read() as connection:
+            known = text("SELECT to_regclass('alembic_version') IS NOT NULL")
+            if not (await connection.execute(known)).scalar():
+                return "base"
+            return (await connection.execute(text(_QUESTION))).scalar() or "base"
     finally:
         await database.close()
 
 
-async def _current(database: Database) -> str:
-    """The revision of the database, asked without Alembic, whose import takes longer than the question."""
-    async with database.read() as connection:
-        try:
-            return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar() or "base"
-        except DBAPIError:
-            return "base"  # no such table: a fresh database
+def _current_of_file(file: Path) -> str:
+    """Plainly, without the settings of our connections: to make them needs a database that nobody else opens now."""
+    if not file.exists():
+        return "base"
+    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=15)
+    try:
+        known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+        row = connection.execute(_QUESTION).fetchone() if known else None
+        return row[0] if row else "base"
+    finally:
+        connection.close()
+
+
+def _sqlite_file(url: str) -> Path | None:
+    parsed = make_url(url)
+    return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
 
 
 def _run(connection: Connection, step: Callable[[Any, Any], None]) -> None:
@@ -80,14 +105,14 @@ def _run(connection: Connection, step: Callable[[Any, Any], None]) -> None:
 
 
 @asynccontextmanager
-async def _locked(database: Database) -> AsyncIterator[None]:
+async def _locked(url: str) -> AsyncIterator[None]:
     """Raises TimeoutError when another server migrates for longer than `LOCK_WAIT_S`."""
-    if not database.sqlite:
-        async with _advisory(database):
+    path = _sqlite_file(url)
+    if path is None:
+        async with _advisory(url):
             yield
         return
-    path = make_url(database.url).database
-    with await asyncio.to_thread(Path(f"{path}.migrating").open, "w") as file:
+    with await asyncio.to_thread(path.with_name(f"{path.name}.migrating").open, "w") as file:
         await _flock(file)
         yield  # closing the file lets the lock go, also when this process dies
 
@@ -103,9 +128,13 @@ async def _flock(file: Any) -> None:
 
 
 @asynccontextmanager
-async def _advisory(database: Database) -> AsyncIterator[None]:
-    async with database.write() as connection:
-        async with asyncio.timeout(LOCK_WAIT_S):
-            # Ends with the transaction, also when this process dies.
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-        yield
+async def _advisory(url: str) -> AsyncIterator[None]:
+    database = Database(url)
+    try:
+        async with database.write() as connection:
+            async with asyncio.timeout(LOCK_WAIT_S):
+                # Ends with the transaction, also when this process dies.
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+            yield
+    finally:
+        await database.close()

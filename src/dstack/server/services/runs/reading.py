@@ -37,9 +37,9 @@ class RunKey:
         return self.name or self.id or ""
 
 
-async def find_run(connection: AsyncConnection, project_id: str, key: RunKey) -> Run | None:
+async def find_run(connection: AsyncConnection, project_id: str, key: RunKey, *, lock: bool = False) -> Run | None:
     by = run_t.c.id == key.id if key.id is not None else and_(run_t.c.name == key.name, run_t.c.deleted.is_(False))
-    found = await fetch(connection, Run, run_t.c.project_id == project_id, by)
+    found = await fetch(connection, Run, run_t.c.project_id == project_id, by, lock=lock)
     return found[0] if found else None
 
 

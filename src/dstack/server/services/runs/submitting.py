@@ -39,7 +39,8 @@ async def apply_plan(parts: Parts, access: Access, request: ApplyRunPlan) -> dic
         if refused := refusals(spec, await pool_of(connection, access.project.id, offers)):
             raise DstackError("\n".join(refused))
         spec = await _with_archives(connection, access.user.id, spec)
-        existing = await find_run(connection, access.project.id, RunKey(spec.run_name)) if spec.run_name else None
+        key = RunKey(spec.run_name)
+        existing = await find_run(connection, access.project.id, key, lock=True) if spec.run_name else None
         if existing is not None and not existing.terminal:
             check_current(existing, request.plan.current_resource, request.force)
             run_id, touched = existing.id, await update_run(connection, access, existing, spec, now)

@@ -10,6 +10,7 @@ from dstack.model.profile import Profile, ProvisioningParams
 from dstack.model.requirements import Requirements
 from dstack.model.resources import ResourcesSpec
 from dstack.model.run import RunSpec
+from dstack.server.services.wire.memo import once_each
 from dstack.server.services.wire.values import backends, plain
 from dstack.values.user import parse_user
 
@@ -17,6 +18,7 @@ DEFAULT_ARCH = "x86"
 DEFAULT_VENDOR = "nvidia"
 
 
+@once_each
 def run_spec(spec: RunSpec) -> dict[str, Any]:
     return {
         "run_name": spec.run_name,
@@ -33,6 +35,7 @@ def run_spec(spec: RunSpec) -> dict[str, Any]:
     }
 
 
+@once_each
 def fleet_spec(spec: FleetSpec) -> dict[str, Any]:
     return {
         "configuration": params(spec.configuration),
@@ -71,6 +74,7 @@ def resources(value: ResourcesSpec) -> dict[str, Any]:
     return data
 
 
+@once_each
 def job_spec(spec: JobSpec, default_image: str) -> dict[str, Any]:
     """Credentials of registries stay out: they are in the configuration of whoever wrote them."""
     return {
