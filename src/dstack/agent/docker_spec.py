@@ -7,6 +7,7 @@ import re
 from typing import Any, Dict, List, Optional, Tuple
 
 from dstack.agent.docker_logs import LOG_CONFIG
+from dstack.agent.runtime import place_variables
 from dstack.agentapi.wire import TaskSpec
 
 TASK_LABEL = "dstack.task"
@@ -30,7 +31,7 @@ def agent_label(state: str) -> str:
 
 def container_body(spec: TaskSpec, state: str, working_dir: str, init: bool) -> Dict[str, Any]:
     """The body of `POST /containers/create`."""
-    env = dict(spec.env)
+    env = {**place_variables(working_dir), **spec.env}
     if spec.mpi_hostfile:
         env.setdefault("DSTACK_MPI_HOSTFILE", MPI_HOSTFILE)
     if spec.home_dir:

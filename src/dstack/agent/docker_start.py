@@ -94,9 +94,9 @@ class Start:
             home = spec.home_dir or await self._home(task, spec, user, init)
             folder = resolve(folder, home, "/")
         name = resource_name(task.id)
-        body = container_body(spec, self._state, folder, init)
+        body = container_body(spec, self._state, folder or config.get("WorkingDir") or "/", init)
         await self._docker.json("POST", "/containers/create", {"name": name}, body)
-        folder = folder or config.get("WorkingDir") or "/"
+        folder = body["WorkingDir"]
         task.report.working_dir, task.report.user = folder, user
         spool = os.path.join(task.directory, "spool.tar")
         if spec.mpi_hostfile:

@@ -26,7 +26,7 @@ from dstack.agent.process_job import (
     working_directory,
 )
 from dstack.agent.pythons import python_environment
-from dstack.agent.runtime import Host
+from dstack.agent.runtime import Host, place_variables
 from dstack.agent.store import write_atomic
 from dstack.agentapi.wire import (
     CREATE_FAILED,
@@ -66,6 +66,7 @@ class ProcessRuntime:
         if spec.mpi_hostfile:
             env["DSTACK_MPI_HOSTFILE"] = _path(task, "mpi_hostfile")
             write_atomic(env["DSTACK_MPI_HOSTFILE"], spec.mpi_hostfile.encode())
+        env.update(place_variables(cwd))
         env.update(spec.env)
         cpus = choose_cpus(spec.cpu_limit, host.running())
         task.memo["cpus"] = cpus

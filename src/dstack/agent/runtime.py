@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Dict, Protocol
 
 from dstack.agent.machine import Ending, Task
 from dstack.agentapi.wire import TaskMetrics
@@ -63,3 +63,8 @@ class Host(Protocol):
     def running(self) -> list[Task]:
         """Tasks that have not ended."""
         ...
+
+
+def place_variables(working_dir: str) -> Dict[str, str]:
+    """Where the job is, for the job itself; without a repo its folder is the working directory."""
+    return {"DSTACK_WORKING_DIR": working_dir, "DSTACK_REPO_DIR": working_dir}

@@ -58,6 +58,11 @@ async def test_the_hosts_for_mpi_are_in_the_file_that_a_variable_names(agent):
     assert log == b"10.0.0.1 slots=8\n10.0.0.2 slots=8\n"
 
 
+async def test_the_job_is_told_its_working_directory_unless_it_says_another(agent):
+    report, log = await agent.run('echo "$DSTACK_WORKING_DIR $DSTACK_REPO_DIR"', env={"DSTACK_REPO_DIR": "/mine"})
+    assert log.decode() == f"{report.working_dir} /mine\n"
+
+
 async def test_a_working_directory_is_made_when_it_is_missing(agent, tmp_path):
     folder = str(tmp_path / "not/yet") if agent.runtime == "process" else "/not/yet"
     report, log = await agent.run("pwd", working_dir=folder)
