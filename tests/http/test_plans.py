@@ -75,6 +75,12 @@ async def test_what_cannot_be_executed_yet_is_refused_by_name(api: Api) -> None:
     assert answer["detail"][0]["msg"].startswith("nodes:")
 
 
+async def test_a_python_version_is_said_to_be_the_machines_where_jobs_are_processes(api: Api) -> None:
+    plan = await _plan(api, task("true", python="3.12"))
+    assert plan["x_notices"][0].startswith("python: 3.12 comes from uv")
+    assert plan["x_refusals"] == []
+
+
 async def test_a_variable_without_a_value_is_refused(api: Api) -> None:
     plan = await _plan(api, task("true", env=["HF_TOKEN"]))
     assert plan["x_refusals"] == ["env: HF_TOKEN has no value"]

@@ -93,9 +93,12 @@ def refusals(spec: RunSpec, pool: Pool) -> tuple[str, ...]:
     return tuple(found)
 
 
-def notices(spec: RunSpec) -> tuple[str, ...]:
+def notices(spec: RunSpec, pool: Pool) -> tuple[str, ...]:
     """What the plan tells beside the offers."""
     found = list(support.notices(spec.configuration))
+    if pool.processes_only and spec.configuration.python:
+        version = spec.configuration.python
+        found.append(f"python: {version} comes from uv, or is the one that the machine has: jobs run as processes here")
     if spec.profile is not None:
         found += [line for line in support.notices(spec.profile) if line not in found]
     return tuple(found)
@@ -136,7 +139,7 @@ def _plan(
         jobs=tuple(JobPlan(one, matched[one.requirements.model_dump_json()]) for one in specs),
         current=shown,
         action="update" if update else "create",
-        notices=() if offers_only else notices(spec),
+        notices=() if offers_only else notices(spec, pool),
         refusals=() if offers_only else refusals(spec, pool),
     )
 

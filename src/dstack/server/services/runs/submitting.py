@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -14,6 +15,7 @@ from dstack.control.run.submission import new_jobs
 from dstack.errors import DstackError, ResourceNotFound
 from dstack.ids import new_id
 from dstack.model.event import Event
+from dstack.model.job import Job
 from dstack.model.row import Ref
 from dstack.model.run import FileArchiveMapping, Run, RunSpec
 from dstack.model.wire.requests import ApplyRunPlan
@@ -75,16 +77,19 @@ async def _submit(
     jobs = new_jobs(run, 0, now)
     await insert_rows(connection, [run], now)
     await insert_rows(connection, jobs, now)
-    target, actor, project = wording.target(run), access.user.id, access.project.id
-    events = [Event(f"Run submitted. Status: {run.status.upper()}", (target,), actor, project)]
-    events += [
-        Event(f"Job created on run submission. Status: {job.status.upper()}", (wording.target(job),), None, project)
-        for job in jobs
-    ]
-    await record_events(connection, events, now)
+    await record_events(connection, _events(run, jobs), now)
     queue = queue_ref(run.project_id)
     await wake(connection, [queue], now)
     return run.id, touched | {run.ref, queue, *(job.ref for job in jobs)}
+
+
+def _events(run: Run, jobs: Sequence[Job]) -> list[Event]:
+    submitted = f"Run submitted. Status: {run.status.upper()}"
+    events = [Event(submitted, (wording.target(run),), run.user_id, run.project_id)]
+    for job in jobs:
+        created = f"Job created on run submission. Status: {job.status.upper()}"
+        events.append(Event(created, (wording.target(job),), None, run.project_id))
+    return events
 
 
 async def _free_name(connection: AsyncConnection, project_id: str) -> str:
