@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dstack.control.policy import backoff, idle, retry
-from dstack.control.policy.deadlines import terminating_deadline, terminating_since, unreachable_deadline
+from dstack.control.policy.deadlines import settle_delay, terminating_deadline, terminating_since, unreachable_deadline
 from dstack.model.job import JobTerminationReason as Reason
 from support.builders import T0, job
 
@@ -50,8 +50,12 @@ def test_idle_defaults_are_five_minutes_for_runs_and_never_where_it_is_off():
     assert (idle.of_run(None), idle.of_run(-1), idle.of_run(0)) == (300, None, 0)
 
 
-def test_pauses_of_acts_grow_and_stay():
-    assert [backoff.act_delay(n) for n in (1, 2, 6, 99)] == [1, 2, 60, 60]
+def test_pauses_of_a_failing_fleet_grow_and_stay():
+    assert [backoff.fleet_create_delay(n) for n in (1, 2, 3, 4, 5, 99)] == [60, 120, 300, 600, 1800, 1800]
+
+
+def test_an_act_that_is_called_back_is_looked_at_soon_and_then_ever_less_often():
+    assert [settle_delay(T0, T0 + age) for age in (0, 2, 40)] == [0.5, 0.5, 10]
 
 
 def test_only_machines_of_clouds_are_given_up():

@@ -6,7 +6,13 @@ from dstack.control import wording
 from dstack.control.instance.facts import absorb
 from dstack.control.kernel import Decision, Draft
 from dstack.control.policy import backoff, idle
-from dstack.control.policy.deadlines import INSTANCE_CREATE_S, INSTANCE_UNREACHABLE_S, RECHECK_S, UNREACHABLE_PROBE_S
+from dstack.control.policy.deadlines import (
+    INSTANCE_CREATE_S,
+    INSTANCE_UNREACHABLE_S,
+    RECHECK_S,
+    UNREACHABLE_PROBE_S,
+    settle_delay,
+)
 from dstack.control.run.decide import queue_ref
 from dstack.control.snapshots import InstanceSnapshot
 from dstack.model.fleet import Fleet
@@ -129,9 +135,10 @@ def _terminating(d: Draft[Instance], s: InstanceSnapshot, *, gone: bool) -> floa
         return d.now
     order = d.pending("create_instance")
     if order is not None:
-        if order.attempts == 0:
-            d.settle("create_instance")
-        return d.now + 1.0 if order.attempts == 0 else d.now + 60.0
+        if order.attempts > 0:
+            return d.now + RECHECK_S  # its end wakes this row
+        d.settle("create_instance")
+        return d.now + settle_delay(order.created_at, d.now)
     d.act("terminate_instance", machine=instance.token)
     return d.now + RECHECK_S
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dstack.control import wording
 from dstack.control.kernel import Draft
-from dstack.control.policy.deadlines import JOB_SETTLE_S, OWN_MACHINES, RECHECK_S, terminating_deadline
+from dstack.control.policy.deadlines import OWN_MACHINES, RECHECK_S, settle_delay, terminating_deadline
 from dstack.control.run.decide import queue_ref
 from dstack.model.instance import Instance, InstanceStatus, InstanceTerminationReason
 from dstack.model.job import Job, JobStatus
@@ -37,8 +37,10 @@ def begin(d: Draft[Job], reason: Reason, message: str | None = None, **fields: o
 
 def pursue(d: Draft[Job], instance: Instance | None) -> float:
     """The next step of the clean-up of a task that may exist on the host. Answers when to look again at the latest."""
-    if _start_called_back(d):
-        return d.now + JOB_SETTLE_S
+    start = d.pending("start_task")
+    if start is not None:
+        _call_back(d)
+        return d.now + settle_delay(start.created_at, d.now)
     job = d.row
     if not job.task_started or _machine_goes(instance):
         return d.now  # nothing is left to do: the next turn finishes
@@ -46,7 +48,7 @@ def pursue(d: Draft[Job], instance: Instance | None) -> float:
         d.settle("stop_task")
         d.act("remove_task")
         return d.now + RECHECK_S
-    return d.now + (RECHECK_S if _stop(d) else JOB_SETTLE_S)
+    return d.now + _stop(d)
 
 
 def done(d: Draft[Job], instance: Instance | None, *, removed: bool) -> bool:
@@ -95,29 +97,27 @@ def release(d: Draft[Job], instance: Instance | None) -> None:
         d.wake(instance.ref, queue_ref(job.project_id))
 
 
-def _start_called_back(d: Draft[Job]) -> bool:
+def _call_back(d: Draft[Job]) -> None:
     """Withdraw a start that is not known to have ended. It may have reached the host: its worker can have died between
     the effect and its record, so the task counts as started and is stopped and removed there like any other."""
-    if not d.unfinished("start_task"):
-        return False
     d.set(task_started=True)
     d.settle("start_task")
-    return True
 
 
-def _stop(d: Draft[Job]) -> bool:
-    """Ask the process to end: once, and once more if the person lost patience. False: not yet, look again soon."""
+def _stop(d: Draft[Job]) -> float:
+    """Ask the process to end: once, and once more if the person lost patience. Seconds until the next look."""
     job = d.row
     reason = job.stop_reason if job.stop_reason is Reason.ABORTED_BY_USER else job.termination_reason
     grace = job.spec.stop_duration_s if reason in _GRACEFUL else 0.0
     if job.stop_grace_s is not None and job.stop_grace_s <= grace:
-        return True
-    if d.unfinished("stop_task"):
+        return RECHECK_S
+    earlier = d.pending("stop_task")
+    if earlier is not None:
         d.settle("stop_task")  # the sharper one follows when it is out of the way
-        return False
+        return settle_delay(earlier.created_at, d.now)
     d.act("stop_task", attempt=f"{grace:g}", grace_s=grace, reason=str(reason))
     d.set(stop_grace_s=grace)
-    return True
+    return RECHECK_S
 
 
 def _machine_goes(instance: Instance | None) -> bool:

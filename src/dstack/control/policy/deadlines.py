@@ -13,7 +13,7 @@ UNREACHABLE_PROBE_S = 60.0  # between questions to the provider about a machine 
 JOB_START_S = 600.0
 JOB_PULL_S = 6 * 3600.0
 JOB_CLEANUP_S = 600.0  # beyond the stop duration
-JOB_SETTLE_S = 0.5  # until a start that was called back is looked at again
+SETTLE_S = 0.5
 
 # A job whose only obstacle is a machine that is being terminated waits this long for it.
 QUEUE_WAIT_S = 600.0
@@ -35,3 +35,9 @@ def terminating_deadline(stop_duration_s: float, now: float) -> float:
 def terminating_since(deadline: float, stop_duration_s: float) -> float:
     """When a job that has this deadline began to terminate."""
     return deadline - stop_duration_s - JOB_CLEANUP_S
+
+
+def settle_delay(created_at: float, now: float) -> float:
+    """Seconds until an act that was called back is looked at again. One that a worker holds wakes its row when it ends,
+    so the older it is the less often it is looked at."""
+    return max(SETTLE_S, (now - created_at) / 4)
