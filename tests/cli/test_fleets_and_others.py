@@ -53,6 +53,26 @@ def test_an_instance_that_fails_fails_the_command_and_shows_why(cli: Cli, server
     assert "Some instances failed" in result.err
 
 
+def test_instances_that_are_not_even_there_yet_are_waited_for(cli: Cli, server: WireServer):
+    empty, made = wire.fleet(), wire.fleet("f1", "idle")
+    for item in (empty, made):
+        item["spec"] = wire.fleet_spec("f1", nodes={"min": 1, "target": 1, "max": 1})
+    server.on("fleets/get_plan", wire.fleet_plan()).on("fleets/apply", empty).on("fleets/get", empty, made)
+    result = cli.run("apply", "-f", "fleet.dstack.yml", "-y")
+    assert result.code == 0
+    assert "idle" in result.out
+
+
+def test_a_fleet_that_cannot_have_its_instances_fails_with_the_reason(cli: Cli, server: WireServer):
+    spec = wire.fleet_spec("f1", nodes={"min": 1, "target": 1, "max": 1})
+    stuck = wire.fleet(spec=spec, status_message="No offers match the fleet")
+    server.on("fleets/get_plan", wire.fleet_plan(offers=[])).on("fleets/apply", stuck)
+    result = cli.run("apply", "-f", "fleet.dstack.yml", "-y")
+    assert result.code == 1
+    assert "error: No offers match the fleet" in result.err
+    assert "retried in the background" in result.err
+
+
 def test_a_fleet_that_is_the_same_needs_force(cli: Cli, server: WireServer):
     server.on("fleets/get_plan", wire.fleet_plan(current_resource=wire.fleet()))
     result = cli.run("apply", "-f", "fleet.dstack.yml", "-y")

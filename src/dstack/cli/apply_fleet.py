@@ -10,10 +10,10 @@ from dstack.cli.applying import Options, Prepared, agree, body, stop_if_refused,
 from dstack.cli.changes import differences
 from dstack.cli.failures import INTERRUPTED, Quit
 from dstack.cli.prompts import confirm
-from dstack.cli.render.fleets import failed_instances, fleets_table, instance_status, settled
+from dstack.cli.render.fleets import failed_instances, fleets_table, instance_status, missing_instances, settled
 from dstack.cli.render.funnel import no_offers
 from dstack.cli.render.plan import fleet_plan
-from dstack.cli.terminal import StatusLine, accent, put, put_json, say, width
+from dstack.cli.terminal import StatusLine, accent, error, put, put_json, say, width
 from dstack.errors import DstackError, ResourceNotFound, UsageError
 
 Json = dict[str, Any]
@@ -21,6 +21,7 @@ Json = dict[str, Any]
 POLL_S = 0.25
 SLOW_POLL_S = 1.0
 DELETE_LIMIT_S = 600.0
+CREATION_LIMIT_S = 15.0  # until the server has made the rows of the instances, or said why not
 
 
 def plan_fleet(client: Client, prepared: Prepared) -> Json:
@@ -117,11 +118,11 @@ def delete_and_wait(client: Client, name: str) -> None:
 
 
 def _wait(client: Client, fleet: Json) -> Json:
-    """The fleet once no instance is on its way to anywhere."""
+    """The fleet once it has what it is to start with and no instance is on its way, or it says why that cannot be."""
     status, started = StatusLine(), time.monotonic()
     try:
-        while not settled(fleet):
-            states = [instance_status(instance) for instance in fleet["instances"]]
+        while not _is_ready(fleet, time.monotonic() - started):
+            states = [instance_status(instance) for instance in fleet["instances"]] or ["to be created"]
             counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
             status.tell(f"Provisioning... {counts}")
             time.sleep(POLL_S if time.monotonic() - started < 10 else SLOW_POLL_S)
@@ -131,16 +132,27 @@ def _wait(client: Client, fleet: Json) -> Json:
     return fleet
 
 
+def _is_ready(fleet: Json, waited_s: float) -> bool:
+    if not settled(fleet):
+        return False
+    told = fleet.get("status_message") or failed_instances(fleet) or fleet["status"] != "active"
+    return not missing_instances(fleet) or bool(told) or waited_s > CREATION_LIMIT_S
+
+
 def _shown(fleet: Json, options: Options) -> int:
-    failed = failed_instances(fleet)
+    failed, missing = failed_instances(fleet), missing_instances(fleet)
     if options.json:
         put_json(fleet)
     else:
-        put(fleets_table([fleet], time.time(), verbose=bool(failed), width=width()))
+        put(fleets_table([fleet], time.time(), verbose=bool(failed or missing), width=width()))
     if failed:
         say("Some instances failed. Check the table above for errors.")
-        return 1
-    return 0
+    elif missing:
+        error(
+            fleet.get("status_message") or "Some instances were not created", f"`dstack why {fleet['name']}` tells more"
+        )
+        say("Provisioning will be retried in the background.")
+    return 1 if failed or missing else 0
 
 
 def _interrupted(client: Client, fleet: Json, options: Options) -> int:

@@ -14,6 +14,7 @@ from dstack.cli.overrides import Configuration, Overrides, applied
 from dstack.cli.prompts import confirm
 from dstack.cli.terminal import error, say, warn
 from dstack.model.configurations.reading import read
+from dstack.model.configurations.support import executed
 
 Json = dict[str, Any]
 
@@ -50,7 +51,8 @@ def prepare(options: Options) -> Prepared:
     reading = read(source.text, source.shown)
     for notice in reading.notices:
         warn(notice)
-    return Prepared(applied(reading.configuration, options.overrides, os.environ), source.shown, source.folder)
+    configuration = executed(reading.configuration, reading.at(source.shown, "type"))
+    return Prepared(applied(configuration, options.overrides, os.environ), source.shown, source.folder)
 
 
 def body(configuration: Configuration) -> Json:

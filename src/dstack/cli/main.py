@@ -18,8 +18,12 @@ class Terminated(BaseException):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command line and exit: 0 done, 1 failed, 2 usage, 130 interrupted, or the exit code of the job."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    sys.exit(run(arguments))
+    _open_missing_streams()
+    try:
+        code = run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:  # before the command began, while modules were imported
+        code = 130
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -32,6 +36,13 @@ def run(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, _terminate)
     return guarded(arguments, Terminated)
+
+
+def _open_missing_streams() -> None:
+    """A process may be started with closed streams (`>&-`); Python then has None in their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

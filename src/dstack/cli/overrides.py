@@ -13,6 +13,7 @@ from dstack.errors import ConfigurationError, UsageError
 from dstack.model.configurations import FleetConfiguration, TaskConfiguration
 from dstack.model.configurations.environment import resolve_env
 from dstack.model.configurations.reading import parse
+from dstack.model.configurations.support import executed
 
 Configuration = TaskConfiguration | FleetConfiguration
 
@@ -54,7 +55,7 @@ def applied(configuration: Configuration, overrides: Overrides, environ: Mapping
         written = data.get("resources") or {}
         changed["resources"] = written | {key: value for key, value in overrides.resources.items() if value}
     if changed:
-        configuration = parse(data | changed, "command line")
+        configuration = executed(parse(data | changed, "command line"), "")
     configuration = _with_arguments(configuration, overrides.arguments)
     given = _given_env(overrides.env, environ)
     if not given and not configuration.env:

@@ -37,9 +37,11 @@ def delete(name: str | None, file: str | None, yes: bool) -> None:
 
 def _in_file(file: str | None, yes: bool) -> tuple[str, str]:
     from dstack.model.configurations.reading import read
+    from dstack.model.configurations.support import executed
 
     source = discovery.find(file, assume_yes=yes)
-    configuration = read(source.text, source.shown).configuration
+    reading = read(source.text, source.shown)
+    configuration = executed(reading.configuration, reading.at(source.shown, "type"))
     kind = "fleet" if configuration.type == "fleet" else "run"
     if configuration.name is None:
         raise ConfigurationError(

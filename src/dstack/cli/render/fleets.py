@@ -54,6 +54,16 @@ def settled(fleet: Json) -> bool:
     return not any(instance["status"] in BUSY_WITH for instance in fleet.get("instances") or [])
 
 
+def missing_instances(fleet: Json) -> int:
+    """How many instances it still lacks of those that it is to start with."""
+    configuration = fleet["spec"]["configuration"]
+    nodes, hosts = configuration.get("nodes"), (configuration.get("ssh_config") or {}).get("hosts")
+    wanted = (
+        (nodes.get("target") or nodes.get("min") or 0) if isinstance(nodes, dict) else int(nodes or len(hosts or ()))
+    )
+    return max(0, wanted - sum(1 for instance in fleet.get("instances") or [] if instance["status"] != "terminated"))
+
+
 def failed_instances(fleet: Json) -> list[Json]:
     """Instances that ended for a reason that nobody asked for."""
     asked = ("terminated_by_user", "idle_timeout", "job_finished", None)
@@ -81,7 +91,9 @@ def _rows(fleet: Json, now: float, verbose: bool) -> list[tuple[str, ...]]:
     if not instances:
         state = str(fleet["status"])
         created = values.age(fleet.get("created_at"), now)
-        return [(label, "-", "-", "-", "-", *(("-",) if verbose else ()), state, created, *(("",) if verbose else ()))]
+        if not verbose:
+            return [(label, "-", "-", "-", "-", state, created)]
+        return [(label, "-", "-", "-", "-", "-", state, created, str(fleet.get("status_message") or ""))]
     rows = [_row(instance, now, verbose) for instance in instances]
     return [(label if index == 0 else "", *row) for index, row in enumerate(rows)]
 
