@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from dstack.model.base import Integer, Model, Number, read_by
+from dstack.model.base import FLAG, TEXT, Integer, Model, Number, read_all_by, read_by
 from dstack.values.cron import parse_cron
 from dstack.values.duration import parse_duration, parse_idle_duration, parse_off_duration
 from dstack.values.grammar import Invalid, show
@@ -58,7 +58,7 @@ class ProfileRetry(Model):
     """Which failures lead to another attempt, and for how long (seconds); None is all events, an hour."""
 
     on_events: tuple[RetryEvent, ...] | None = None
-    duration: Annotated[int | None, read_by(parse_duration)] = None
+    duration: Annotated[int | None, read_by(parse_duration, TEXT)] = None
 
     @field_validator("on_events")
     @classmethod
@@ -72,7 +72,7 @@ class UtilizationPolicy(Model):
     """A run is ended when a GPU stays below `min_gpu_utilization` percent for `time_window` seconds."""
 
     min_gpu_utilization: Annotated[Integer, Field(ge=0, le=100)]
-    time_window: Annotated[int, read_by(parse_duration)]
+    time_window: Annotated[int, read_by(parse_duration, TEXT)]
 
     @field_validator("time_window")
     @classmethod
@@ -85,11 +85,13 @@ class UtilizationPolicy(Model):
 class Schedule(Model):
     """When a run starts again: five-field cron expressions in UTC."""
 
-    cron: Annotated[str | tuple[str, ...], BeforeValidator(parse_cron)]
+    cron: Annotated[str | tuple[str, ...], read_all_by(parse_cron)]
 
 
 class EntityReference(Model):
     """A resource by name, of this project (`project` None) or of another."""
+
+    SHORT_FORMS = (TEXT,)
 
     project: str | None = None
     name: str
@@ -101,6 +103,8 @@ class EntityReference(Model):
 
 
 class InstanceNameSelector(Model):
+    SHORT_FORMS = (TEXT,)
+
     name: Annotated[str, Field(min_length=1)]
 
     @model_validator(mode="before")
@@ -155,9 +159,10 @@ Retry = Annotated[
     Annotated[bool, Tag("~flag")] | Annotated[ProfileRetry, Tag("~rule")],
     Discriminator(lambda value: "~flag" if isinstance(value, bool) else "~rule"),
 ]
-OffDuration = Annotated[int | Literal["off"] | None, BeforeValidator(parse_off_duration)]
-IdleDuration = Annotated[int | None, BeforeValidator(parse_idle_duration)]
-BackendName = Annotated[str, BeforeValidator(_backend)]
+Duration = Annotated[int, read_by(parse_duration, TEXT)]
+OffDuration = Annotated[int | Literal["off"] | None, read_all_by(parse_off_duration, TEXT, FLAG)]
+IdleDuration = Annotated[int | None, read_all_by(parse_idle_duration, TEXT, FLAG)]
+BackendName = Annotated[str, read_all_by(_backend)]
 
 
 class ProvisioningParams(Model):
@@ -172,7 +177,7 @@ class ProvisioningParams(Model):
     retry: Retry | None = None
     max_price: Annotated[Number, Field(gt=0)] | None = None
     idle_duration: IdleDuration = None
-    tags: Annotated[dict[str, str] | None, BeforeValidator(parse_tags)] = None
+    tags: Annotated[dict[str, str] | None, read_all_by(parse_tags)] = None
     backend_options: tuple[VastAIProfileOptions, ...] | None = None
 
     @property

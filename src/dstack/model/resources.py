@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from dstack.model.base import Model, read_by
+from dstack.model.base import NUMBER, TEXT, Model, ReadBy, read_all_by, read_by
 from dstack.values.cpu import format_cpu, parse_arch, parse_cores, parse_cpu
 from dstack.values.gpu import (
     GpuRequest,
@@ -24,8 +24,13 @@ from dstack.values.ranges import Bounds, check_order, format_range, parse_int, p
 
 RESOURCE_NAMES = ("cpu", "memory", "gpu", "disk")
 
-Gigabytes = Annotated[float, read_by(parse_memory)]
-Count = Annotated[int, read_by(parse_int)]
+Gigabytes = Annotated[float, read_by(parse_memory, TEXT)]
+Count = Annotated[int, read_by(parse_int, TEXT)]
+_BOUNDS = {
+    "type": "object",
+    "properties": {"min": {}, "max": {}},
+    "additionalProperties": False,
+}
 
 
 class IntRange(Model):
@@ -66,28 +71,30 @@ class FloatRange(Model):
         return (self.min is None or self.min <= value) and (self.max is None or value <= self.max)
 
 
-def _range_by(parse: Callable[[Any], Bounds]) -> BeforeValidator:
+def range_by(parse: Callable[[Any], Bounds]) -> ReadBy:
     """Text and numbers are read by the grammar, objects by the model."""
 
     def read(value: Any) -> Any:
         return value if isinstance(value, (dict, Model)) else parse(value)._asdict()
 
-    return BeforeValidator(read)
+    return read_all_by(read, TEXT, NUMBER)
 
 
 def _at_least_memory(value: Any) -> Bounds[float]:
     return parse_range(value, parse_memory, single="at-least", noun="range of memory")
 
 
-AtLeastMemory = Annotated[FloatRange, _range_by(_at_least_memory)]
-GpuMemory = Annotated[FloatRange, _range_by(parse_gpu_memory)]
+AtLeastMemory = Annotated[FloatRange, range_by(_at_least_memory)]
+GpuMemory = Annotated[FloatRange, range_by(parse_gpu_memory)]
 
 
 class CPUSpec(Model):
     """Cores of one architecture, or of any where `arch` is None; a single number is a lower bound."""
 
-    arch: Annotated[Literal["x86", "arm"] | None, read_by(lambda value: parse_arch(str(value)))] = None
-    count: Annotated[IntRange, _range_by(parse_cores)] = IntRange(min=2)
+    SHORT_FORMS = (TEXT, NUMBER, _BOUNDS)
+
+    arch: Annotated[Literal["x86", "arm"] | None, read_by(lambda value: parse_arch(str(value)), TEXT)] = None
+    count: Annotated[IntRange, range_by(parse_cores)] = IntRange(min=2)
 
     @model_validator(mode="before")
     @classmethod
@@ -107,12 +114,14 @@ class CPUSpec(Model):
 class GPUSpec(Model):
     """GPUs of each instance. `memory` is that of one GPU, a single size the nominal class; a written count is exact."""
 
-    vendor: Annotated[str | None, read_by(parse_vendor)] = None
-    name: Annotated[tuple[str, ...] | None, read_by(parse_gpu_names)] = None
-    count: Annotated[IntRange, _range_by(parse_gpu_count)] = IntRange(min=1)
+    SHORT_FORMS = (TEXT, NUMBER)
+
+    vendor: Annotated[str | None, read_by(parse_vendor, TEXT)] = None
+    name: Annotated[tuple[str, ...] | None, read_by(parse_gpu_names, TEXT)] = None
+    count: Annotated[IntRange, range_by(parse_gpu_count)] = IntRange(min=1)
     memory: GpuMemory | None = None
     total_memory: GpuMemory | None = None
-    compute_capability: Annotated[tuple[int, int] | None, read_by(parse_compute_capability)] = None
+    compute_capability: Annotated[tuple[int, int] | None, read_by(parse_compute_capability, TEXT, NUMBER)] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -142,6 +151,8 @@ class GPUSpec(Model):
 
 class DiskSpec(Model):
     """Disk of each instance; a single size is a lower bound, and the size itself where it can be chosen."""
+
+    SHORT_FORMS = (TEXT, NUMBER, _BOUNDS)
 
     size: AtLeastMemory
 

@@ -6,6 +6,8 @@ from dstack.errors import ConfigurationError
 from dstack.model.configurations.reading import parse, parse_profile, read, validate
 from dstack.model.profile import ProfileRetry
 
+TYPES = "`dev-environment`, `task`, `service`, `fleet`, `volume`, `gateway`"
+
 
 def refusal(text):
     with pytest.raises(ConfigurationError) as refused:
@@ -59,10 +61,9 @@ def test_an_error_inside_a_list_is_at_its_item():
         ("# nothing\n", "t.yml:1:1: configuration: is empty, expected at least `type: task` or `type: fleet`"),
         ("- a\n", "t.yml:1:1: configuration: is a list at the top, expected a mapping of keys to values"),
         ("echo", "t.yml:1:1: configuration: is text at the top, expected a mapping of keys to values"),
-        ("name: a\n", "t.yml:1:1: type: is missing, expected one of `task`, `fleet`"),
-        ("type: tsk\n", "t.yml:1:7: type: `tsk` is not a type of configuration, expected one of `task`, `fleet`"),
-        ("type: [a]\n", "t.yml:1:7: type: `[...]` is not a type of configuration, expected one of `task`, `fleet`"),
-        ("type: service\n", "t.yml:1:7: type: service is not supported yet by this server; supported: task, fleet"),
+        ("name: a\n", f"t.yml:1:1: type: is missing, expected one of {TYPES}"),
+        ("type: tsk\n", f"t.yml:1:7: type: `tsk` is not a type of configuration, expected one of {TYPES}"),
+        ("type: [a]\n", f"t.yml:1:7: type: `[...]` is not a type of configuration, expected one of {TYPES}"),
         (
             "a: b: c",
             "t.yml:1:5: a `:` where none can be; check the indentation, and put text that holds `: ` in quotes",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from dstack.model.base import Integer, read_by
+from dstack.model.base import NUMBER, Integer, read_all_by, read_by
 from dstack.model.configurations.parts import Env, FilePathMapping, MountPoint, Name, RegistryAuth, RepoSpec
 from dstack.model.profile import ProfileParams
 from dstack.model.resources import ResourcesSpec
@@ -22,6 +22,9 @@ def _python(value: Any) -> str:
     if isinstance(value, bool) or version not in PYTHON_VERSIONS:
         raise Invalid(f"{show(value)} is not a Python version, expected one of {', '.join(PYTHON_VERSIONS)}")
     return version
+
+
+PythonVersion = Annotated[str, read_by(_python, NUMBER)]
 
 
 def _shell(value: Any) -> str:
@@ -45,6 +48,15 @@ def _home_dir(value: Any) -> str:
     raise Invalid(f"{show(value)} is not an absolute path, expected for instance `/root`")
 
 
+def check_image(image: str | None, python: str | None, docker: bool | None, nvcc: bool | None) -> None:
+    """Refuse two answers to the question which image it is."""
+    if image and python:
+        raise Invalid("`image` and `python` exclude each other, expected one of them", at=("python",))
+    if docker and (image or python or nvcc):
+        other = "image" if image else "python" if python else "nvcc"
+        raise Invalid(f"`docker` and `{other}` exclude each other, expected one of them", at=(other,))
+
+
 class RunConfiguration(ProfileParams):
     """What tasks, services and dev environments share; None is the default of the server or of the image."""
 
@@ -54,9 +66,9 @@ class RunConfiguration(ProfileParams):
     privileged: bool = False
     entrypoint: str | None = None
     working_dir: Annotated[str | None, read_by(_working_dir)] = None
-    home_dir: Annotated[str, BeforeValidator(_home_dir)] = DEFAULT_HOME_DIR
+    home_dir: Annotated[str, read_all_by(_home_dir)] = DEFAULT_HOME_DIR
     registry_auth: RegistryAuth | None = None
-    python: Annotated[str | None, read_by(_python)] = None
+    python: PythonVersion | None = None
     nvcc: bool | None = None
     single_branch: bool | None = None
     env: Env = Field(default_factory=dict, repr=False)
@@ -72,11 +84,7 @@ class RunConfiguration(ProfileParams):
 
     @model_validator(mode="after")
     def _images_agree(self) -> Self:
-        if self.image and self.python:
-            raise Invalid("`image` and `python` exclude each other, expected one of them", at=("python",))
-        if self.docker and (self.image or self.python or self.nvcc):
-            other = "image" if self.image else "python" if self.python else "nvcc"
-            raise Invalid(f"`docker` and `{other}` exclude each other, expected one of them", at=(other,))
+        check_image(self.image, self.python, self.docker, self.nvcc)
         if len(self.repos) > 1:
             raise Invalid(f"has {len(self.repos)} repos, expected one at most", at=("repos",))
         return self

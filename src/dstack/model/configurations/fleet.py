@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from dstack.model.base import Model, read_by
+from dstack.model.base import NUMBER, TEXT, Model, read_all_by, read_by
 from dstack.model.configurations.parts import Env, Name
 from dstack.model.profile import ProvisioningParams
 from dstack.model.resources import ResourcesSpec
@@ -30,13 +30,15 @@ def _blocks(value: Any) -> Any:
     return blocks
 
 
-Blocks = Annotated[Literal["auto"] | int, BeforeValidator(_blocks)]
-PortNumber = Annotated[int | None, read_by(parse_port_number)]
-NodeCount = Annotated[int, read_by(parse_int)]
+Blocks = Annotated[Literal["auto"] | int, read_all_by(_blocks, TEXT)]
+PortNumber = Annotated[int | None, read_by(parse_port_number, TEXT)]
+NodeCount = Annotated[int, read_by(parse_int, TEXT)]
 
 
 class FleetNodesSpec(Model):
     """How many instances: `min` are kept, `target` are made at the start, None in `max` is without limit."""
+
+    SHORT_FORMS = (TEXT, NUMBER)
 
     min: NodeCount
     target: NodeCount
@@ -87,6 +89,8 @@ class SSHProxyParams(Model):
 
 class SSHHostParams(Model):
     """One host; what it does not say comes from the fleet's `ssh_config`."""
+
+    SHORT_FORMS = (TEXT,)
 
     hostname: Annotated[str, Field(min_length=1)]
     port: PortNumber = None

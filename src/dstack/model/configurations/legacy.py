@@ -24,6 +24,11 @@ def modernize(data: dict[str, Any]) -> Modern:
             del result.data[old]
             _put(result, old, new, rewrite(data[old]))
     _rewrite_termination(data, result)
+    if data.get("type") == "volume":
+        _rewrite_size(data, result)
+    if data.get("type") == "service" and isinstance(data.get("replicas"), (list, tuple)):
+        del result.data["replicas"]
+        _put(result, "replicas", "groups", data["replicas"])
     for old, words in _STILL_UNDERSTOOD.items():
         if data.get(old) not in (None, [], "/root"):
             result.notices[old] = words
@@ -48,7 +53,7 @@ def _example(new: str, value: Any) -> str:
 def _flow(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return f"[{', '.join(_flow(item) for item in value)}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {_flow(item)}' for key, item in value.items())}}}"
@@ -68,6 +73,25 @@ def _rewrite_termination(data: dict[str, Any], result: Modern) -> None:
         _put(result, source, "idle_duration", "off" if policy == "dont-destroy" else time)
         for key in present:
             result.notices.setdefault(key, f"`{key}` is an old form, write `idle_duration`")
+
+
+def _rewrite_size(data: dict[str, Any], result: Modern) -> None:
+    """`resources: {disk: 500GB}` of a volume."""
+    if "resources" not in data:
+        return
+    resources = data["resources"]
+    unknown = next((key for key in resources if key != "disk"), None) if isinstance(resources, dict) else None
+    if unknown is not None:
+        raise Invalid("is not known to a volume, expected `size` alone", at=("resources", unknown))
+    if resources is not None and not isinstance(resources, dict):
+        raise Invalid(f"{show(resources)} is not legal in a volume, expected `size` instead", at=("resources",))
+    size = (resources or {}).get("disk")
+    if isinstance(size, dict) and size.keys() == {"size"}:
+        size = size["size"]
+    if isinstance(size, str):
+        size = size.strip().removesuffix("..")
+    del result.data["resources"]
+    _put(result, "resources", "size", size)
 
 
 def _retry_policy(value: Any) -> Any:

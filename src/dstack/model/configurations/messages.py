@@ -14,7 +14,7 @@ from dstack.model.configurations.document import MAX_DEPTH, MAX_VALUES, Path
 from dstack.values.grammar import Invalid, kind, show
 from dstack.values.suggest import did_you_mean, nearest
 
-SECRET_FIELDS = frozenset({"env", "registry_auth", "ssh_key"})
+SECRET_FIELDS = frozenset({"env", "registry_auth", "ssh_key", "headers", "creds", "encryption"})
 MAX_LISTED = 12
 
 
@@ -36,7 +36,7 @@ def problems(error: ValidationError, model: type[BaseModel], data: Any) -> list[
 
 def invalid(error: Invalid, data: Any) -> Problem:
     """The same for a grammar that was asked directly."""
-    return Problem(_within(error.at, data), str(error))
+    return Problem(within(error.at, data), str(error))
 
 
 def field_text(path: Path) -> str:
@@ -77,11 +77,11 @@ def illegal_text(data: Any) -> Problem | None:
 def _problem(detail: Any, model: type[BaseModel], data: Any) -> Problem:
     code, context = detail["type"], detail.get("ctx", {})
     loc: Path = detail["loc"]
-    path = _within(loc, data, open_end=code == "missing")
+    path = within(loc, data, open_end=code == "missing")
     if code == "extra_forbidden":
         return _unknown_key(path, model)
     if code == "value_error" and isinstance(context["error"], Invalid):
-        return Problem(_within((*path, *context["error"].at), data), str(context["error"]))
+        return Problem(within((*path, *context["error"].at), data), str(context["error"]))
     if code in ("enum", "literal_error"):
         return _not_one_of(path, detail["input"], context["expected"])
     words = _WORDS.get(code, _anything)
@@ -102,7 +102,7 @@ def _looks_like_number(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?", value) is not None
 
 
-def _within(loc: Path, data: Any, *, open_end: bool = False) -> Path:
+def within(loc: Path, data: Any, *, open_end: bool = False) -> Path:
     """The parts of a location that are in the data: the others name branches of unions and short forms."""
     path: list[str | int] = []
     for index, part in enumerate(loc):
@@ -187,6 +187,10 @@ def _bound(words: str, name: str) -> Words:
     return lambda got, value, context: f"{show(value)} is out of range, expected {words} {context[name]:g}"
 
 
+def _too_long(of: str) -> Words:
+    return lambda got, value, context: f"is too long, expected {context['max_length']} {of} at most"
+
+
 def _says(words: str) -> Words:
     return lambda got, value, context: words
 
@@ -218,4 +222,8 @@ _WORDS: dict[str, Words] = {
     "less_than": _bound("less than", "lt"),
     "less_than_equal": _bound("at most", "le"),
     "too_short": _says("is empty, expected at least one item"),
+    "too_long": lambda got, value, context: (
+        f"has {context['actual_length']} items, expected {context['max_length']} at most"
+    ),
+    "string_too_long": lambda got, value, context: f"is too long, expected {context['max_length']} characters at most",
 }

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from dstack.model.base import Model, read_by
+from dstack.model.base import NUMBER, TEXT, Model, read_all_by, read_by
 from dstack.values.env import parse_env
-from dstack.values.grammar import Invalid
+from dstack.values.grammar import Invalid, show
 from dstack.values.mounts import parse_mount, parse_mount_path
 from dstack.values.names import parse_name
 from dstack.values.paths import check_container_path, check_home, parse_file, parse_repo
 from dstack.values.ports import parse_port, parse_port_number
+
+_GROUP_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
 
 
 class EnvSentinel(Model):
@@ -27,14 +30,18 @@ def _env(value: Any) -> dict[str, str | EnvSentinel]:
     return {name: EnvSentinel(key=name) if text is None else text for name, text in parse_env(value).items()}
 
 
-Env = Annotated[dict[str, str | EnvSentinel], BeforeValidator(_env)]
+_LISTED_ENV = {"type": "array", "items": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*(=|$)"}}
+
+Env = Annotated[dict[str, str | EnvSentinel], read_all_by(_env, _LISTED_ENV, {"type": "null"})]
 
 
 class PortMapping(Model):
     """A port of the job and where it appears on the person's machine; `local_port` None is any free one."""
 
-    local_port: Annotated[int | None, read_by(parse_port_number)] = None
-    container_port: Annotated[int, read_by(parse_port_number)]
+    SHORT_FORMS = (TEXT, NUMBER)
+
+    local_port: Annotated[int | None, read_by(parse_port_number, TEXT)] = None
+    container_port: Annotated[int, read_by(parse_port_number, TEXT)]
 
     @model_validator(mode="before")
     @classmethod
@@ -82,12 +89,14 @@ def _mount_form(value: Any) -> str:
 MountPoint = Annotated[
     Annotated[VolumeMountPoint, Tag("~volume")] | Annotated[InstanceMountPoint, Tag("~instance")],
     Discriminator(_mount_form),
-    BeforeValidator(_mount),
+    read_all_by(_mount, TEXT),
 ]
 
 
 class FilePathMapping(Model):
     """A file or directory of the person's machine and its path in the container."""
+
+    SHORT_FORMS = (TEXT,)
 
     local_path: str
     path: Annotated[str, read_by(lambda value: check_container_path(str(value)))]
@@ -103,6 +112,8 @@ class FilePathMapping(Model):
 
 class RepoSpec(Model):
     """A Git repository, local or by address, and where it goes."""
+
+    SHORT_FORMS = (TEXT,)
 
     local_path: str | None = None
     url: str | None = None
@@ -130,4 +141,12 @@ class RepoSpec(Model):
         return self
 
 
+def _group_name(value: Any) -> str:
+    name = str(value)
+    if isinstance(value, bool) or not _GROUP_NAME.fullmatch(name):
+        raise Invalid(f"{show(value)} is not a group name, expected 1 to 40 characters a-z, 0-9 and `-`")
+    return name
+
+
 Name = Annotated[str, read_by(parse_name)]
+GroupName = Annotated[str, read_by(_group_name, NUMBER)]

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from dstack.errors import ConfigurationError
+from dstack.model.configurations.fleet import FleetConfiguration
+from dstack.model.configurations.task import TaskConfiguration
 from dstack.model.profile import ProvisioningParams
+
+EXECUTED = ("task", "fleet")
 
 
 class _Rule(NamedTuple):
@@ -36,6 +41,16 @@ _NOTED = (
     _Rule("placement", "has no effect until tasks run on several nodes", lambda placement: placement == "cluster"),
     _Rule("backend_options", "none of the backends of this release has options"),
 )
+
+
+def executed(configuration: Any, prefix: str) -> TaskConfiguration | FleetConfiguration:
+    """The configuration, when its type is executed; else ConfigurationError, which begins with `prefix`."""
+    if isinstance(configuration, (TaskConfiguration, FleetConfiguration)):
+        return configuration
+    supported = ", ".join(EXECUTED)
+    raise ConfigurationError(
+        f"{prefix}type: {configuration.type} is not supported yet by this server; supported: {supported}"
+    )
 
 
 def unsupported(configuration: ProvisioningParams) -> list[str]:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dstack.model.base import Integer, Model, read_by
+from dstack.model.base import Integer, Model
 from dstack.model.configurations.base import RunConfiguration
-from dstack.model.configurations.parts import PortMapping
+from dstack.model.configurations.parts import GroupName, PortMapping
 from dstack.model.resources import ResourcesSpec
-from dstack.values.grammar import Invalid, show
-
-_GROUP_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
-
-
-def _group_name(value: Any) -> str:
-    name = str(value)
-    if isinstance(value, bool) or not _GROUP_NAME.fullmatch(name):
-        raise Invalid(f"{show(value)} is not a group name, expected 1 to 40 characters a-z, 0-9 and `-`")
-    return name
+from dstack.values.grammar import Invalid
 
 
 class NodeGroup(Model):
     """Nodes of a task that run the same commands; its resources do not come from the top level."""
 
-    name: Annotated[str | None, read_by(_group_name)] = None
+    name: GroupName | None = None
     nodes: Annotated[Integer, Field(ge=1)] = 1
     resources: ResourcesSpec = ResourcesSpec()
     commands: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from dstack.model.configurations.fleet import FleetConfiguration
 from dstack.model.configurations.messages import field_text, illegal_text
 from dstack.model.configurations.parts import EnvSentinel
 from dstack.model.configurations.reading import parse, parse_profile
+from dstack.model.configurations.support import executed
 from dstack.model.configurations.task import TaskConfiguration
 from dstack.model.fleet import FleetSpec
 from dstack.model.profile import Profile, ProfileParams, ProvisioningParams, merge
@@ -25,7 +26,7 @@ P = TypeVar("P", bound=ProvisioningParams)
 
 def read_run_spec(data: Mapping[str, Any], where: str = "run_spec") -> RunSpec:
     """The spec of a run. Raises ConfigurationError in words for people."""
-    configuration = parse(_our_names(data.get("configuration")), "configuration")
+    configuration = executed(parse(_our_names(data.get("configuration")), "configuration"), "configuration: ")
     if not isinstance(configuration, TaskConfiguration):
         raise ConfigurationError(f"{where}: a {configuration.type} is not a run")
     spec = _envelope(RunSpec, data, where, configuration, _profile(data))
@@ -38,7 +39,7 @@ def read_run_spec(data: Mapping[str, Any], where: str = "run_spec") -> RunSpec:
 
 def read_fleet_spec(data: Mapping[str, Any], where: str = "spec") -> FleetSpec:
     """The spec of a fleet. Raises ConfigurationError in words for people."""
-    configuration = parse(_our_names(data.get("configuration")), "configuration")
+    configuration = executed(parse(_our_names(data.get("configuration")), "configuration"), "configuration: ")
     if not isinstance(configuration, FleetConfiguration):
         raise ConfigurationError(f"{where}: a {configuration.type} is not a fleet")
     return _envelope(FleetSpec, data, where, configuration, _profile(data))
