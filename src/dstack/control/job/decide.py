@@ -100,7 +100,7 @@ def _advance(d: Draft[Job], instance: Instance | None, facts: Facts) -> None:
         since = job.running_since if job.running_since is not None else d.now
         limit = job.spec.max_duration_s
         d.set(running_since=since, max_duration_deadline=None if limit is None else since + limit)
-    elif state in (wire.PULLING, wire.CREATING) and job.status is JobStatus.PROVISIONING:
+    elif state == wire.PULLING and job.status is JobStatus.PROVISIONING:
         _take_status(d, JobStatus.PULLING)
         d.set(provisioning_deadline=d.now + JOB_PULL_S)
     elif job.status is JobStatus.PROVISIONING and not job.task_started and _ready(instance):
