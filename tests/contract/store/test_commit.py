@@ -161,6 +161,18 @@ async def test_a_unit_that_builds_on_a_refused_one_is_refused_too_and_the_queue_
     assert queue.ref in await ledger.claim(NOW)
 
 
+async def test_a_unit_that_leans_on_a_refused_one_is_refused_even_if_its_version_happens_to_fit(ledger: Ledger):
+    queue = Queue(id="q", project_id="p", created_at=NOW)
+    shared = instance(0, total_blocks=4)
+    (claim,) = await claimed(ledger, queue)
+    await ledger.add(shared, LATER)
+    units = tuple(decision(queue, changes=(Change(shared.ref, n + 1, {"busy_blocks": n + 1}),)) for n in range(2))
+    await ledger.intend(shared.ref, NOW, terminate_requested="terminated_by_user")  # raises the version to 2
+    done = await ledger.commit((claim, Turn(decision(queue), units)), now=NOW)
+    assert (await ledger.get(shared.ref)).busy_blocks == 0
+    assert len(done.refused) == 2
+
+
 async def test_a_wake_between_load_and_commit_is_not_lost(ledger: Ledger):
     row, other = instance(0), instance(1)
     claim, other_claim = await claimed(ledger, row, other)

@@ -108,20 +108,22 @@ class HostLink:
         self.client = client
         async with asyncio.TaskGroup() as group:
             self._group = group
+            # Asked for before the host is: a task accepted in between is in the answer, and not taken for lost.
+            expected = await self._expected()
             page = await client.events("", 0, 0.0)
-            await self._resume(LinkUp(host=host_info(facts)), page.tasks)
+            await self._resume(LinkUp(host=host_info(facts)), page.tasks, expected)
             self._up = True
             group.create_task(self._sample(client))
             while True:
                 page = await client.events(page.run, page.seq, POLL_S)
                 await self._tell([(Ref("job", t.id), t) for t in page.tasks])
 
-    async def _resume(self, up: LinkUp, tasks: list[TaskReport]) -> None:
+    async def _resume(self, up: LinkUp, tasks: list[TaskReport], expected: list[Job]) -> None:
         """The link is up: tell so, tell every task's state, and which tasks the host should have but has not."""
         self._told.clear()
         present = {t.id for t in tasks}
         over = await self._over(present)
-        lost = [(j.ref, TaskLost()) for j in await self._expected() if j.id not in present]
+        lost = [(j.ref, TaskLost()) for j in expected if j.id not in present]
         await self._tell([(Ref("job", t.id), t) for t in tasks if t.id not in over], [(self._instance.ref, up), *lost])
         await self._clean(over)
 

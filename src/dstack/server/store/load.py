@@ -95,7 +95,6 @@ class Loader:
         queues = await self.rows(Queue, TABLES["queue"].c.id.in_(ids))
         result: dict[str, QueueSnapshot] = {}
         for queue in queues:
-            pool = await self.pool(queue.project_id)
             table = TABLES["job"]
             waiting = and_(
                 table.c.project_id == queue.project_id,
@@ -103,6 +102,8 @@ class Loader:
                 table.c.stop_reason.is_(None),
             )
             jobs = await self.rows(Job, waiting)
+            # Nobody waits: what could be had does not matter.
+            pool = await self.pool(queue.project_id) if jobs else ((), (), ())
             result[queue.id] = QueueSnapshot(queue, tuple(jobs), *pool, pending[queue.id], received[queue.id])
         return result
 
