@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -147,6 +148,21 @@ user = Table(
     Column("ssh_public_key", Text, nullable=True),
     Column("ssh_private_key", LargeBinary, nullable=True),  # encrypted
     Column("created_at", Float, nullable=False),
+    Column("projects_quota", Integer, nullable=True),  # None: that of the settings
+)
+
+# Keys that people have themselves, beside the pair that the server made for them.
+public_key = Table(
+    "public_key",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("user_id", String, ForeignKey("user.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("fingerprint", String, nullable=False),
+    Column("added_at", Float, nullable=False),
+    UniqueConstraint("user_id", "fingerprint", name="public_key_once"),
 )
 
 project = Table(
@@ -157,6 +173,7 @@ project = Table(
     Column("owner_id", String, ForeignKey("user.id"), nullable=False),
     Column("is_public", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", Float, nullable=False),
+    Column("templates_repo", String, nullable=True),
 )
 
 member = Table(
@@ -195,6 +212,31 @@ repo = Table(
     Column("project_id", String, ForeignKey("project.id", ondelete="CASCADE"), primary_key=True),
     Column("repo_id", String, primary_key=True),
     Column("info", Text, nullable=False),
+)
+
+_REPO = ("project_id", "repo_id"), ("repo.project_id", "repo.repo_id")
+
+# What a person lends a project's runs to clone a repository with; nobody else sees or uses it.
+repo_creds = Table(
+    "repo_creds",
+    metadata,
+    Column("project_id", String, primary_key=True),
+    Column("repo_id", String, primary_key=True),
+    Column("user_id", String, ForeignKey("user.id", ondelete="CASCADE"), primary_key=True),
+    Column("value", LargeBinary, nullable=False),  # encrypted
+    ForeignKeyConstraint(*_REPO, ondelete="CASCADE"),
+)
+
+# Which uploaded differences belong to a repository; the bytes are blobs by their hash.
+repo_code = Table(
+    "repo_code",
+    metadata,
+    Column("project_id", String, primary_key=True),
+    Column("repo_id", String, primary_key=True),
+    Column("hash", String, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+    ForeignKeyConstraint(*_REPO, ondelete="CASCADE"),
 )
 
 # How much of a job's log is stored and acknowledged; no versioned row, it is written all the time.
