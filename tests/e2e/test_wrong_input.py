@@ -111,16 +111,15 @@ def test_run_without_an_offer_fails_with_the_reason(dstack: Product):
     refused(dstack.cli("apply", "-f", file, "-y"), "No capacity", "needs 90000GB")
 
 
-def test_plan_without_a_fleet_shows_one_that_can_be_pasted(product: Product):
+def test_plan_without_a_fleet_shows_lines_that_make_one_when_pasted(product: Product):
     product.start()
     file = product.task("homeless", "echo found a home")
 
     shown = product.cli("apply", "-f", file, stdin="n\n")
 
-    assert "The project has no fleets" in shown.out
-    yaml = shown.out.partition("<<'END'\n")[2].partition("  END\n")[0]
-    pasted = product.write("".join(line[2:] + "\n" for line in yaml.splitlines()), "pasted.dstack.yml")
-    product.cli("apply", "-f", pasted, "-y").ok()
+    assert "The project has no fleets" in shown.text
+    pasted = [line for line in shown.text.partition("Ready to paste:")[2].splitlines() if line.startswith("  ")]
+    product.shell("\n".join(pasted)).ok()
     assert product.cli("apply", "-f", file, "-y").ok().out.endswith("found a home\n")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -158,6 +159,15 @@ class Product:
             said = (e.stdout or b"").decode(errors="replace") + (e.stderr or b"").decode(errors="replace")
             raise AssertionError(f"dstack {arguments} did not end within {deadline_s} s:\n{said}") from None
         return Ended(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def shell(self, lines: str) -> Ended:
+        """Run what a person pastes into a shell that knows `dstack`."""
+        command = " ".join(shlex.quote(part) for part in _command(()))
+        script = f'dstack() {{ {command} "$@"; }}\nset -e\n{lines}\n'
+        done = subprocess.run(
+            ["sh", "-c", script], cwd=self.folder, env=self.env, capture_output=True, timeout=COMMAND_S, text=True
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
 
     def begin(self, *arguments: str) -> Started:
         """Start a command that goes on beside the test."""
