@@ -8,8 +8,8 @@ each other.
     GET    /v1/host                            -> HostFacts
     GET    /v1/tasks                           -> {"tasks": [TaskReport]}
     PUT    /v1/tasks/ID          TaskSpec      -> TaskReport     idempotent; a resent one answers the present state
-    POST   /v1/tasks/ID/stop     StopRequest   -> TaskReport     unknown ID: leaves a tombstone, so that a late PUT does not start it
-    DELETE /v1/tasks/ID?log_offset=N[&force=1] -> {}             409 unless it ended and N is the final log offset; idempotent
+    POST   /v1/tasks/ID/stop     StopRequest   -> TaskReport     unknown ID: a tombstone, against a late PUT
+    DELETE /v1/tasks/ID?log_offset=N[&force=1] -> {}             409 unless ended and N is the final offset; idempotent
     GET    /v1/tasks/ID/logs?offset=N&wait=S   -> raw bytes      headers LOG_* below; at most MAX_LOG_CHUNK bytes
     GET    /v1/tasks/ID/metrics                -> TaskMetrics
     GET    /v1/events?run=R&after=SEQ&wait=S   -> EventsPage     one long poll a host carries every task's changes
@@ -120,7 +120,8 @@ class TaskSpec:
     registry_auth: Optional[RegistryAuth] = None
     user: str = ""  # "" is the image's own
     privileged: bool = False
-    # Either `script` (run by `shell -c`), or `entrypoint` + `args` as the engine understands them ([] and None: the image's own).
+    # Either `script` (run by `shell -c`), or `entrypoint` + `args` as the engine understands them ([] and None: those
+    # of the image).
     shell: str = "/bin/sh"
     script: Optional[str] = None
     entrypoint: Optional[List[str]] = None
