@@ -9,7 +9,7 @@ from typing import Any
 
 from dstack.api.fleets import Fleets
 from dstack.api.logs import Logs
-from dstack.api.resources import Events, Files, Projects, Repos, Secrets, Users
+from dstack.api.resources import Events, Files, Gateways, Gpus, Metrics, Projects, Repos, Secrets, Users, Volumes
 from dstack.api.runs import Runs
 from dstack.api.transport import Transport
 from dstack.errors import UsageError
@@ -50,6 +50,10 @@ class Client:
         self.users = Users(transport)
         self.files = Files(transport)
         self.repos = Repos(transport, project)
+        self.gpus = Gpus(transport, project)
+        self.metrics = Metrics(transport, project)
+        self.volumes = Volumes(transport, project)
+        self.gateways = Gateways(transport, project)
 
     @property
     def url(self) -> str:
@@ -59,6 +63,14 @@ class Client:
     def server_info(self) -> dict[str, Any]:
         """`{"server_version": ...}`; needs no token."""
         return self._transport.call("/api/server/get_info")
+
+    def login_providers(self) -> list[dict[str, Any]]:
+        """Ways of signing in at the server other than by token; needs no token."""
+        return self._transport.call("/api/auth/list_providers")
+
+    def list_shared(self, direction: str) -> list[dict[str, Any]]:
+        """What the project shares with others (`exports`) or others with it (`imports`)."""
+        return self._transport.call(f"/api/project/{self.project}/{direction}/list")
 
     def fork(self) -> Client:
         """The same project over a connection of its own, for another thread."""

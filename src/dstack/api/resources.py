@@ -1,9 +1,10 @@
-"""Secrets, events, projects, users, uploaded files and repos."""
+"""Secrets, events, projects, users, uploaded files, repos, and the lists of what is on offer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from dstack.api.transport import Transport
 
@@ -101,3 +102,64 @@ class Repos:
         """Register the repo of runs that have none of their own."""
         body = {"repo_id": repo_id, "repo_info": {"repo_type": "virtual"}, "repo_creds": None}
         self._transport.call(f"{self._base}/init", body)
+
+
+class Gpus:
+    def __init__(self, transport: Transport, project: str):
+        self._transport = transport
+        self._path = f"/api/project/{project}/gpus/list"
+
+    def list(
+        self, run_spec: Json, group_by: Sequence[str] = (), *, full_offers: bool = False, unallocated: bool = False
+    ) -> list[Json]:
+        """Groups of one GPU type each, cheapest first; `group_by` splits them by `backend`, `region`, `count`."""
+        body = {
+            "run_spec": run_spec,
+            "group_by": [*group_by],
+            "full_offers": full_offers,
+            "unallocated_resources": unallocated,
+        }
+        return self._transport.call(self._path, body)["gpus"]
+
+
+class Metrics:
+    def __init__(self, transport: Transport, project: str):
+        self._transport = transport
+        self._base = f"/api/project/{project}/metrics/job"
+
+    def of_job(self, run_name: str, *, replica_num: int = 0, job_num: int = 0, limit: int = 1000) -> list[Json]:
+        """Series `{"name", "timestamps", "values"}` of the newest attempt, the newest value first."""
+        path = f"{self._base}/{quote(run_name, safe='')}?replica_num={replica_num}&job_num={job_num}&limit={limit}"
+        return self._transport.call(path, method="GET")["metrics"]
+
+
+class Volumes:
+    def __init__(self, transport: Transport, project: str):
+        self._transport = transport
+        self._base = f"/api/project/{project}/volumes"
+
+    def list(self) -> list[Json]:
+        """The volumes of the project."""
+        return self._transport.call(f"{self._base}/list")
+
+    def get(self, name: str) -> Json:
+        """Raises ResourceNotFound."""
+        return self._transport.call(f"{self._base}/get", {"name": name})
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Ask for the volumes to be deleted, with what is on them."""
+        self._transport.call(f"{self._base}/delete", {"names": [*names]})
+
+
+class Gateways:
+    def __init__(self, transport: Transport, project: str):
+        self._transport = transport
+        self._base = f"/api/project/{project}/gateways"
+
+    def list(self) -> list[Json]:
+        """The gateways of the project."""
+        return self._transport.call(f"{self._base}/list", {"include_imported": True})
+
+    def get(self, name: str) -> Json:
+        """Raises ResourceNotFound."""
+        return self._transport.call(f"{self._base}/get", {"name": name})

@@ -19,14 +19,25 @@ class Runs:
         self._transport = transport
         self._project = project
 
-    def plan(self, run_spec: Json, *, max_offers: int | None = 3, full_offers: bool = False) -> Json:
-        """What submitting `run_spec` would do, with the offers that fit."""
+    def plan(
+        self,
+        run_spec: Json,
+        *,
+        max_offers: int | None = 3,
+        full_offers: bool = False,
+        unallocated: bool = False,
+        for_offers_only: bool = False,
+    ) -> Json:
+        """What submitting `run_spec` would do, with the offers that fit.
+
+        With `for_offers_only` nothing is to be submitted: the offers of all backends count, fleets or not.
+        """
         body = {
             "run_spec": run_spec,
             "max_offers": max_offers,
             "full_offers": full_offers,
-            "unallocated_resources": False,
-            "for_offers_only": False,
+            "unallocated_resources": unallocated,
+            "for_offers_only": for_offers_only,
         }
         return self._call("get_plan", body)
 

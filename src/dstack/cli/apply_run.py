@@ -43,7 +43,9 @@ def plan_run(client: Client, prepared: Prepared, options: Options) -> Json:
         "profile": profile,
         "ssh_key_pub": None,
     }
-    return client.runs.plan(spec, max_offers=options.max_offers, full_offers=options.full_offers)
+    return client.runs.plan(
+        spec, max_offers=options.max_offers, full_offers=options.full_offers, unallocated=options.unallocated
+    )
 
 
 def show_run_plan(client: Client, plan: Json, options: Options) -> None:

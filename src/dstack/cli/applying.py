@@ -31,6 +31,7 @@ class Options:
     json: bool = False
     max_offers: int = 3
     full_offers: bool = False
+    unallocated: bool = False
     profile: str | None = None
     no_profile: bool = False
     overrides: Overrides = field(default_factory=Overrides)

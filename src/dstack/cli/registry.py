@@ -19,6 +19,7 @@ COMMANDS = (
     Entry("project", "project:project", "Servers and projects that this machine knows"),
     Entry("apply", "apply:apply", "Run a task, create a fleet: whatever the file says"),
     Entry("plan", "plan:plan", "Show what apply would do, and do nothing"),
+    Entry("offer", "offer:offer", "List what backends offer, with prices"),
     Entry("ps", "ps:ps", "List runs"),
     Entry("logs", "logs:logs", "Show the logs of a run"),
     Entry("stop", "stop:stop", "Stop a run"),

@@ -1,4 +1,4 @@
-"""The flags that `apply` and `plan` have in common, and what they mean together."""
+"""The flags that commands about offers share (`apply`, `plan`, `offer`), and what they mean together."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any, TypeVar
 import click
 
 from dstack.cli.applying import Options
+from dstack.cli.names import fleet_names
 from dstack.cli.overrides import Overrides
 from dstack.cli.session import project_option
 from dstack.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[Any], Any]
 
-_SHARED = (
+_FILE: tuple[Decorator, ...] = (
     click.option("-f", "--file", metavar="FILE", help="The configuration file, `-` for stdin [default: .dstack.yml]"),
     click.option("-n", "--name", metavar="NAME", help="Name of the run or fleet, instead of that in the file"),
     click.option(
@@ -26,22 +28,20 @@ _SHARED = (
         help="An environment variable; the value is taken from yours without `=VALUE`",
     ),
     click.option("-v", "--verbose", is_flag=True, help="Show all properties in the plan"),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else"),
-    click.option(
-        "--max-offers",
-        type=click.IntRange(1, 10000),
-        default=3,
-        show_default=True,
-        metavar="N",
-        help="How many offers to show",
-    ),
+)
+_OFFERS: tuple[Decorator, ...] = (
     click.option("--full-offers", is_flag=True, help="Also show offers that are not available now"),
+    click.option("--unallocated", is_flag=True, help="Show what is free on instances, not what they have"),
+)
+_RESOURCES: tuple[Decorator, ...] = (
     click.option("--cpu", metavar="SPEC", help="Cores, for instance `4..8`"),
     click.option("--gpu", metavar="SPEC", help="GPUs, for instance `A100:2` or `24GB..`"),
     click.option("--memory", metavar="SIZE", help="Memory, for instance `32GB..`"),
     click.option("--disk", metavar="SIZE", help="Disk, for instance `200GB..`"),
-    click.option("--profile", metavar="NAME", help="A profile of profiles.yml"),
-    click.option("--no-profile", is_flag=True, help="Use no profile, the default one neither"),
+)
+_PROFILE: tuple[Decorator, ...] = (
+    click.option("--profile", metavar="NAME", help="A profile of profiles.yml [env: DSTACK_PROFILE]"),
+    click.option("--no-profile", is_flag=True, help="Use no profile, the default one neither [env: DSTACK_NO_PROFILE]"),
     click.option("--max-price", type=float, metavar="DOLLARS", help="Per hour and instance"),
     click.option("--max-duration", metavar="DURATION", help="How long the run may run, for instance `2h`, or `off`"),
     click.option(
@@ -63,7 +63,12 @@ _SHARED = (
         help="Only this instance type; may be given several times",
     ),
     click.option(
-        "--fleet", "fleets", multiple=True, metavar="NAME", help="Only this fleet; may be given several times"
+        "--fleet",
+        "fleets",
+        multiple=True,
+        metavar="NAME",
+        help="Only this fleet; may be given several times",
+        shell_complete=fleet_names,
     ),
     click.option("-R", "--reuse", is_flag=True, help="Use an instance that is there, create none"),
     click.option("--dont-destroy", is_flag=True, help="Keep an instance that is created for the run"),
@@ -75,16 +80,74 @@ _SHARED = (
     click.option("--retry", is_flag=True, help="Try again when there is no capacity, after interruptions and errors"),
     click.option("--no-retry", is_flag=True, help="Do not try again"),
     click.option("--retry-duration", metavar="DURATION", help="Try again for this long"),
-    project_option,
-    click.argument("run_args", nargs=-1, type=click.UNPROCESSED),
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else")
+
+
+def _max_offers(default: int) -> Decorator:
+    return click.option(
+        "--max-offers",
+        type=click.IntRange(1, 10000),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help="How many offers to show",
+    )
+
+
+def _absent(names: tuple[str, ...], reason: str, *, takes_value: bool = True) -> Decorator:
+    """A flag of other releases: refused by name instead of being unknown."""
+
+    def refuse(_: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value:
+            raise UsageError(f"{parameter.opts[-1]} is not supported yet: {reason}")
+
+    return click.option(
+        *names, is_flag=not takes_value, hidden=True, expose_value=False, callback=refuse, help="Not supported yet"
+    )
+
+
+_REPOS = "repositories are not brought into runs yet; `files` in the configuration uploads local files"
+_FORWARD = "ports are not forwarded to this machine yet"
+REPO_FLAGS: tuple[Decorator, ...] = (
+    _absent(("-P", "--repo"), _REPOS),
+    _absent(("-t", "--token"), _REPOS),
+    _absent(("--git-identity",), _REPOS),
+)
+_ABSENT: tuple[Decorator, ...] = (
+    *REPO_FLAGS,
+    _absent(("--repo-branch",), _REPOS),
+    _absent(("--repo-hash",), _REPOS),
+    _absent(("-p", "--port"), _FORWARD),
+    _absent(("--host",), _FORWARD),
+    _absent(("--ssh-identity",), "runs are not reached over SSH yet"),
+    click.option(
+        "--no-repo", is_flag=True, hidden=True, expose_value=False, help="No effect: no repository is mounted anyway"
+    ),
 )
 
 
-def apply_flags(function: F) -> F:
-    """All flags that change or show a plan."""
-    for option in reversed(_SHARED):
-        function = option(function)
-    return function
+def _with(*decorators: Decorator) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+apply_flags = _with(
+    *_FILE,
+    _JSON,
+    _max_offers(3),
+    *_OFFERS,
+    *_RESOURCES,
+    *_PROFILE,
+    *_ABSENT,
+    project_option,
+    click.argument("run_args", nargs=-1, type=click.UNPROCESSED),
+)
+offer_flags = _with(_JSON, _max_offers(50), *_OFFERS, *_RESOURCES, *_PROFILE, project_option)
 
 
 def options_of(values: dict[str, Any], **more: Any) -> Options:
@@ -94,7 +157,7 @@ def options_of(values: dict[str, Any], **more: Any) -> Options:
     _exclude(values, "profile", "no_profile")
     if values["spot"] and values["spot_policy"] and values["spot"] != values["spot_policy"]:
         raise UsageError("--spot-policy contradicts --spot, --on-demand or --spot-auto")
-    fields = {key: values[key] for key in ("name", "max_price", "max_duration", "idle_duration")}
+    fields = {key: values.get(key) for key in ("name", "max_price", "max_duration", "idle_duration")}
     fields |= {key: list(values[key]) or None for key in ("backends", "regions", "instance_types", "fleets")}
     fields["spot_policy"] = values["spot_policy"] or values["spot"]
     fields["creation_policy"] = "reuse" if values["reuse"] else None
@@ -102,8 +165,9 @@ def options_of(values: dict[str, Any], **more: Any) -> Options:
         fields["idle_duration"] = "off"
     fields["retry"] = _retry(values)
     resources = {key: values[key] for key in ("cpu", "gpu", "memory", "disk") if values[key]}
-    overrides = Overrides(fields, resources, tuple(values["env"]), tuple(values["run_args"]))
-    shared = {key: values[key] for key in ("file", "verbose", "max_offers", "full_offers", "profile", "no_profile")}
+    overrides = Overrides(fields, resources, tuple(values.get("env", ())), tuple(values.get("run_args", ())))
+    names = ("file", "verbose", "max_offers", "full_offers", "unallocated", "profile", "no_profile")
+    shared = {key: values[key] for key in names if key in values}
     return Options(json=values["as_json"], overrides=overrides, **shared, **more)
 
 

@@ -30,8 +30,22 @@ def no_offers(report: Json | None) -> list[str]:
     return [*lines, f" What would help: {hint}"] if hint else lines
 
 
+def explained(report: Json | None) -> list[str]:
+    """The funnel, whether or not anything came through it: what was looked at, what dropped it, what would help."""
+    if not report:
+        return ["The server told nothing about the offers that do not fit."]
+    considered = int(report.get("considered") or 0)
+    dropped = sum(int(drop.get("count", 1)) for drop in report.get("drops") or [])
+    lines = [f"{considered} looked at, {max(0, considered - dropped)} left:"]
+    lines += [f"  - {_drop(drop)}" for drop in report.get("drops") or []] or ["  nothing was dropped"]
+    hint = smallest_change(report)
+    return [*lines, f"What would help: {hint}"] if hint else lines
+
+
 def smallest_change(report: Json) -> str | None:
-    """The hint of the filter that dropped last: those that came so far passed all others."""
+    """The server's own answer, else the hint of the filter that dropped last: what came so far passed all others."""
+    if report.get("hint"):
+        return str(report["hint"])
     hints = [drop["hint"] for drop in report.get("drops") or [] if drop.get("hint")]
     return str(hints[-1]) if hints else None
 

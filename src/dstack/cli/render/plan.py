@@ -11,7 +11,7 @@ from dstack.cli.render.table import properties, table
 
 Json = dict[str, Any]
 
-_AVAILABILITY = {
+AVAILABILITY = {
     "not_available": "not available",
     "no_quota": "no quota",
     "no_balance": "no balance",
@@ -27,8 +27,13 @@ def run_plan(plan: Json, *, verbose: bool = False, width: int | None = None) -> 
     offers = job.get("offers") or []
     if not offers:
         return text
-    shown = _shown(len(offers), job.get("total_offers") or 0, job.get("max_price"))
-    return f"{text}\n\n{_run_offers(offers, width)}{shown}"
+    return f"{text}\n\n{offers_table(job, width)}"
+
+
+def offers_table(job: Json, width: int | None = None) -> str:
+    """The offers of a JobPlan, and how many more there are."""
+    offers = job["offers"]
+    return _run_offers(offers, width) + _shown(len(offers), job.get("total_offers") or 0, job.get("max_price"))
 
 
 def fleet_plan(plan: Json, *, max_offers: int = 3, width: int | None = None) -> str:
@@ -110,7 +115,7 @@ def _run_offers(offers: list[Json], width: int | None) -> str:
             values.resources(offer["instance"]["resources"]),
             offer["instance"]["name"],
             values.money(offer["price"]),
-            _AVAILABILITY.get(offer.get("availability", ""), ""),
+            AVAILABILITY.get(offer.get("availability", ""), ""),
         )
         for number, offer in enumerate(offers, 1)
     ]

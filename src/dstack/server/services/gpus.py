@@ -63,6 +63,8 @@ def _group(found: Sequence[Candidate], group_by: Sequence[str]) -> dict[str, Any
         "backend": backend(first.backend) if by_backend else None,
         "regions": _unique(one.offer.region for one in found) if by_backend and not by_region else None,
         "region": first.region if by_region else None,
+        "x_backends": None if by_backend else _unique(one.offer.backend for one in found),
+        "x_backend": first.backend if by_backend else None,
     }
 
 
