@@ -6,11 +6,13 @@ Expected outcomes are values; surprises are exceptions of `backends.errors`. One
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from dstack.agentapi.client import Connect
+from dstack.clock import Clock
 from dstack.model.instance import ProvisioningData
 from dstack.model.offer import Offer
 from dstack.model.requirements import Requirements
@@ -118,4 +120,36 @@ class HostsAgent(Protocol):
         ...
 
 
-BackendConfig = dict[str, Any]
+@runtime_checkable
+class Closes(Protocol):
+    """A backend that holds something within this process: connections, timers, sessions."""
+
+    async def aclose(self) -> None:
+        """Let go of it: the backend was replaced, or the server stops. Its machines go on."""
+        ...
+
+
+BackendConfig = Mapping[str, Any]  # as written: `type` and the backend's own settings, secrets included
+
+
+@dataclass(frozen=True)
+class BackendContext:
+    """What a server lends to its backends. `folder` is the backend's own and may not exist yet.
+
+    `bundle` answers the agent's zipapp, built when needed; `python` is an interpreter that runs it on this machine.
+    """
+
+    folder: Path
+    bundle: Callable[[], Path]
+    python: str
+    clock: Clock
+
+
+class BackendClass(Protocol):
+    """What an entry point of the group `dstack.backends` names."""
+
+    name: str
+
+    def from_config(self, config: BackendConfig, context: BackendContext) -> Backend:
+        """Make the backend without asking its provider. Raises ConfigurationError naming the field."""
+        ...

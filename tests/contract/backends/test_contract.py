@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from dstack.agentapi.client import AgentClient
-from dstack.agentapi.wire import TaskSpec
+from dstack.agentapi.wire import ENDED, StopRequest, TaskSpec
+from dstack.backends.agents_here.process import alive
 from dstack.backends.base import Backend, Created, HostsAgent, InstanceOrder, Terminated
 from dstack.ids import new_id
+
+Make = Callable[[dict[str, Any]], Backend]
 
 
 async def order(backend: Backend, token: str | None = None) -> InstanceOrder:
@@ -23,9 +31,7 @@ async def create(backend: Backend, wish: InstanceOrder) -> Created:
 
 async def terminate(backend: Backend, token: str, created: Created | None = None) -> None:
     async with asyncio.timeout(60):
-        while not isinstance(
-            await backend.terminate_instance(token, created.data if created else None), Terminated
-        ):
+        while not isinstance(await backend.terminate_instance(token, created.data if created else None), Terminated):
             pass
 
 
@@ -99,31 +105,60 @@ async def test_credentials_that_work_are_accepted(backend: Backend):
     await backend.check_credentials()
 
 
-async def test_the_agent_of_an_instance_answers_and_is_started_again_after_it_was_killed(backend: Backend):
+async def test_instances_outlive_the_server_that_made_them(make: Make, backend: Backend, config: dict[str, Any]):
+    wish = await order(backend)
+    created = await create(backend, wish)
+    again = make(config)
+    assert await tokens(again) == {wish.token}
+    assert (await create(again, wish)).data.backend_id == created.data.backend_id
+    await terminate(again, wish.token, created)
+    assert await tokens(again) == set()
+
+
+async def test_the_agent_of_an_instance_takes_jobs_and_ends_them(backend: Backend):
     if not isinstance(backend, HostsAgent):
         return
     wish = await order(backend)
-    created = await create(backend, wish)
-    first = await health(backend, wish.token, created)
-    await kill_agent(backend, wish.token, created)
-    assert await health(backend, wish.token, created) != first
+    client = AgentClient(await backend.agent_connect(wish.token, (await create(backend, wish)).data))
+    task = new_id()
+    assert (await client.put_task(TaskSpec(id=task, name="t", script="exec sleep 600"))).id == task
+    await client.stop(task, StopRequest(grace_s=0.0))
+    run, seq, states = "", 0, {task: ""}
+    async with asyncio.timeout(20):
+        while states[task] not in ENDED:
+            page = await client.events(run, seq, 5.0)
+            run, seq = page.run, page.seq
+            states.update({t.id: t.state for t in page.tasks})
+    chunk = await client.logs(task, 0)
+    assert chunk.final
+    await client.delete(task, chunk.next)
+    assert await client.tasks() == []
+    await client.aclose()
 
 
-async def test_terminating_ends_the_tasks_that_run_there(backend: Backend):
-    if not isinstance(backend, HostsAgent):
-        return
-    wish = await order(backend)
-    created = await create(backend, wish)
-    client = AgentClient(await backend.agent_connect(wish.token, created.data))
+async def test_the_agent_of_an_instance_is_started_again_after_it_was_killed(running_backend: Backend, agents: Path):
+    wish = await order(running_backend)
+    created = await create(running_backend, wish)
+    first = await health(running_backend, wish.token, created)
+    await kill_agent(agents / wish.token)
+    assert await health(running_backend, wish.token, created) != first
+
+
+async def test_terminating_ends_the_tasks_that_run_there(running_backend: Backend):
+    assert isinstance(running_backend, HostsAgent)
+    wish = await order(running_backend)
+    created = await create(running_backend, wish)
+    client = AgentClient(await running_backend.agent_connect(wish.token, created.data))
     task = new_id()
     await client.put_task(TaskSpec(id=task, name="t", script="echo $$; exec sleep 600"))
     pid = int((await client.logs(task, 0, 10)).data)
     await client.aclose()
-    await terminate(backend, wish.token, created)
+    await terminate(running_backend, wish.token, created)
     assert not running(pid)
 
 
-async def health(backend: HostsAgent, token: str, created: Created) -> str:
+async def health(backend: Backend, token: str, created: Created) -> str:
+    assert isinstance(backend, HostsAgent)
     client = AgentClient(await backend.agent_connect(token, created.data))
     try:
         return (await client.health()).run
@@ -131,20 +166,13 @@ async def health(backend: HostsAgent, token: str, created: Created) -> str:
         await client.aclose()
 
 
-async def kill_agent(backend: Backend, token: str, created: Created) -> None:
-    import os
-    import signal
-    from pathlib import Path
-
-    folder = Path(backend._directory) / token  # type: ignore[attr-defined]
+async def kill_agent(folder: Path) -> None:
     os.kill(int((folder / "agent.pid").read_text()), signal.SIGKILL)
     async with asyncio.timeout(10):
-        while (await backend.describe_instance(token, created.data)).state == "running":
+        while alive(folder):
             await asyncio.sleep(0)
 
 
 def running(pid: int) -> bool:
-    from pathlib import Path
-
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
