@@ -225,11 +225,13 @@ class Product:
 def product_in_temporary_folder(**env: str) -> Iterator[Product]:
     """Short paths: those of Unix sockets may not be longer than about a hundred characters."""
     folder = Path(tempfile.mkdtemp(prefix="dstack-e2e-", dir="/tmp"))
-    product = Product(folder, **env)
     try:
-        yield product
+        product = Product(folder, **env)
+        try:
+            yield product
+        finally:
+            product.close()
     finally:
-        product.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
