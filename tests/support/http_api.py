@@ -14,13 +14,16 @@ import httpx
 import pytest
 
 from dstack.agent.bundle import build
+from dstack.backends.base import BackendContext
 from dstack.backends.local.backend import LocalBackend
+from dstack.backends.registry import Registry
 from dstack.clock import WallClock
 from dstack.server.app import http_app, running
 from dstack.server.auth.cipher import Cipher, load_key
 from dstack.server.logs.files import LogStore
 from dstack.server.parts import Parts
 from dstack.server.services import bootstrap
+from dstack.server.services.backends import ProjectBackends
 from dstack.server.services.offers import OffersService
 from dstack.server.settings import Settings
 from dstack.server.store.blobs import BlobStore
@@ -118,7 +121,10 @@ async def still(settings: Settings, first_started: Path, this_machine: LocalBack
     clock = WallClock()
     database = Database(settings.resolved_database_url)
     changes = Changes(clock.now())
-    backends = {this_machine.name: this_machine}
+    cipher = Cipher(load_key(settings.data_dir / "encryption.key", may_create=False))
+    context = BackendContext(settings.data_dir / "backends", lambda: settings.data_dir, sys.executable, clock)
+    own = {this_machine.name: this_machine}
+    backends = ProjectBackends(database, cipher, clock, Registry.installed(), own, context)
     offers = OffersService(backends, clock)
     yield Parts(
         settings=settings,
@@ -129,11 +135,12 @@ async def still(settings: Settings, first_started: Path, this_machine: LocalBack
         changes=changes,
         logs=LogStore(settings.data_dir / "logs", database, changes),
         blobs=BlobStore(settings.data_dir / "blobs"),
-        cipher=Cipher(load_key(settings.data_dir / "encryption.key", may_create=False)),
+        cipher=cipher,
         offers=offers,
         backends=backends,
         owner="test",
     )
+    await backends.aclose()
     await database.close()
 
 

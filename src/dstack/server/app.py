@@ -15,8 +15,8 @@ from sqlalchemy import insert, select
 
 from dstack import __version__
 from dstack.agent.bundle import build
-from dstack.backends.base import Backend
-from dstack.backends.local.backend import LocalBackend
+from dstack.backends.base import Backend, BackendContext
+from dstack.backends.registry import Registry
 from dstack.clock import Clock, WallClock
 from dstack.control.kernel import Probe
 from dstack.errors import DstackError
@@ -35,6 +35,7 @@ from dstack.server.logs.files import LogStore
 from dstack.server.parts import Parts
 from dstack.server.routes import install
 from dstack.server.services import bootstrap
+from dstack.server.services.backends import ProjectBackends
 from dstack.server.services.offers import OffersService
 from dstack.server.services.secrets import resolve_secrets
 from dstack.server.settings import Settings
@@ -92,8 +93,11 @@ async def running(settings: Settings, clock: Clock) -> AsyncIterator[Running]:
         try:
             server = _wire(settings, clock, cipher, database, token)
             await server.parts.store.disown(server.parts.owner)
-            async with _working(server.workers):
-                yield server
+            try:
+                async with _working(server.workers):
+                    yield server
+            finally:
+                await server.parts.backends.aclose()
         finally:
             await database.close()
 
@@ -127,7 +131,7 @@ async def _cipher(database: Database, key_file: Path) -> Cipher:
 
 def _wire(settings: Settings, clock: Clock, cipher: Cipher, database: Database, token: str | None) -> Running:
     owner = _owner(settings)
-    backends = _backends(settings)
+    backends = _backends(settings, clock, cipher, database)
     changes = Changes(clock.now())
     offers = OffersService(backends, clock)
     store = Store(database, offers.all)
@@ -177,17 +181,22 @@ def _wire(settings: Settings, clock: Clock, cipher: Cipher, database: Database, 
     return Running(parts, token, (engine.run, acts.run, links.run, probes.run))
 
 
-def _backends(settings: Settings) -> dict[str, Backend]:
-    if not settings.local_enabled:
-        return {}
-    local = LocalBackend(
-        directory=settings.data_dir / "local",
-        bundle=lambda: build(settings.data_dir / "agent"),
-        python=sys.executable,
-        runtime=settings.local_runtime,
-        docker_host=settings.local_docker_host,
-    )
-    return {local.name: local}
+def _backends(settings: Settings, clock: Clock, cipher: Cipher, database: Database) -> ProjectBackends:
+    registry = Registry.installed()
+
+    def context(folder: str) -> BackendContext:
+        return BackendContext(
+            folder=settings.data_dir / folder,
+            bundle=lambda: build(settings.data_dir / "agent"),
+            python=sys.executable,
+            clock=clock,
+        )
+
+    own: dict[str, Backend] = {}
+    if settings.local_enabled:
+        local = {"type": "local", "runtime": settings.local_runtime, "docker_host": settings.local_docker_host}
+        own["local"] = registry.make(local, context("local"))
+    return ProjectBackends(database, cipher, clock, registry, own, context("backends"))
 
 
 def _owner(settings: Settings) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from dstack.backends.base import Backend
 from dstack.clock import Clock
 from dstack.server.auth.cipher import Cipher
 from dstack.server.logs.files import LogStore
+from dstack.server.services.backends import ProjectBackends
 from dstack.server.services.offers import OffersService
 from dstack.server.settings import Settings
 from dstack.server.store.blobs import BlobStore
@@ -36,5 +35,5 @@ class Parts:
     blobs: BlobStore
     cipher: Cipher
     offers: OffersService
-    backends: Mapping[str, Backend]
+    backends: ProjectBackends
     owner: str  # the name under which this server claims work

@@ -91,8 +91,12 @@ class ActRunner:
             log.exception("claiming acts failed; trying again")
             return 1.0
         for one in claimed:
+            known = one.token in self._running
             self._running[one.token] = one
-            group.create_task(self._perform(one))
+            # One that runs here still, though its lease is over (the machine was suspended), is not begun once more: its
+            # end is recorded under the newest claim.
+            if not known:
+                group.create_task(self._perform(one))
         if claimed:
             return 0.0
         return SCAN_S if due is None else min(SCAN_S, max(0.01, due - self._clock.now()))
@@ -100,7 +104,7 @@ class ActRunner:
     async def _perform(self, one: ClaimedAct) -> None:
         try:
             outcome = await self._outcome(one)
-            await self._record(one, outcome)
+            await self._record(self._running[one.token], outcome)
         except Exception:
             log.exception("act %s of %s %s could not be recorded; it runs again", one.verb, *one.ref)
         finally:

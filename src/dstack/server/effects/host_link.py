@@ -61,19 +61,36 @@ class HostLink:
     async def run(self) -> None:
         """Keep the link until cancelled; every loss is told once, every return too."""
         delay = FIRST_RETRY_S
-        while True:
-            try:
-                await self._linked()
-            except* (AgentUnreachable, AgentRefused) as lost:
-                if self._up:
-                    delay = FIRST_RETRY_S
-                    await self._observe([(self._instance.ref, LinkDown(message=_first(lost)))])
-                    self._up = False
-            except* Exception:
-                log.exception("the link to %s broke; connecting again", self._instance.name)
+        try:
+            while True:
+                was_up = self._up
+                lost = await self._until_lost()
+                await self._close()
+                if self._up and lost is not None:
+                    await self._tell_lost(lost)
+                delay = FIRST_RETRY_S if was_up != self._up else min(delay * 2, MAX_RETRY_S)
+                await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+        finally:
             await self._close()
-            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
-            delay = min(delay * 2, MAX_RETRY_S)
+
+    async def _until_lost(self) -> str | None:
+        """Be linked; the words in which the host was lost, None when it was our own fault that the link broke."""
+        lost: str | None = None
+        try:
+            await self._linked()
+        except* (AgentUnreachable, AgentRefused) as unreachable:
+            lost = _first(unreachable)
+        except* Exception:
+            log.exception("the link to %s broke; connecting again", self._instance.name)
+        return lost
+
+    async def _tell_lost(self, message: str) -> None:
+        try:
+            await self._observe([(self._instance.ref, LinkDown(message=message))])
+            self._up = False
+        except Exception:
+            # E.g. the server's disk is full. The other links and the server live on; it is told after the next try.
+            log.exception("that %s was lost could not be recorded; trying again", self._instance.name)
 
     def follow(self, report: TaskReport) -> None:
         """Store the log of this task from now on."""
@@ -182,8 +199,8 @@ class HostLink:
             for job_id in running:
                 try:
                     samples.append((job_id, await client.metrics(job_id)))
-                except AgentRefused:
-                    continue  # it ended meanwhile
+                except (AgentRefused, AgentUnreachable):
+                    continue  # it ended meanwhile, or is slow to measure; whether the host lives, the long poll says
             await self._gauges.sampled(samples)
 
     async def _close(self) -> None:

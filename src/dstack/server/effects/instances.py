@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from dstack.backends.base import Backend, Created, InstanceOrder, OutOfCapacity, Terminated
+from dstack.backends.base import Created, InstanceOrder, OutOfCapacity, Terminated
 from dstack.backends.errors import BackendError, MissingDependency
 from dstack.control.kernel import Probe
 from dstack.model.instance import Instance
 from dstack.model.observation import CreateFailed, Gone, InstanceCreated, NoCapacity, Vanished
 from dstack.model.row import Ref
 from dstack.server.effects.acts import Again, Done
+from dstack.server.services.backends import ProjectBackends
 from dstack.server.store.acts import ClaimedAct
 from dstack.server.store.rows import project_name, row
 from dstack.server.store.store import Store
@@ -26,14 +27,14 @@ ALARM_AFTER = 10  # tries of a termination before an operator is told
 
 
 class InstanceEffects:
-    def __init__(self, store: Store, backends: Mapping[str, Backend]):
+    def __init__(self, store: Store, backends: ProjectBackends):
         self._store = store
         self._backends = backends
 
     async def create(self, act: ClaimedAct) -> Done | Again:
         """Create the machine of the act's token; the same token gives the same machine however often this runs."""
         instance = await self._load(act.ref)
-        backend = self._backends.get(instance.offer.backend)
+        backend = await self._backends.find(instance.project_id, instance.offer.backend)
         if backend is None:
             return self._seen(act, CreateFailed(message=f"Backend {instance.offer.backend} is not configured"))
         order = InstanceOrder(
@@ -63,7 +64,7 @@ class InstanceEffects:
     async def terminate(self, act: ClaimedAct) -> Done | Again:
         """Ends only when the backend itself says that the machine is gone; backs off, never gives up."""
         instance = await self._load(act.ref)
-        backend = self._backends.get(instance.offer.backend)
+        backend = await self._backends.find(instance.project_id, instance.offer.backend)
         if act.attempts and act.attempts % ALARM_AFTER == 0:
             log.error("instance %s is not gone after %d tries: it may still cost money", instance.name, act.attempts)
         if backend is None:
@@ -80,7 +81,7 @@ class InstanceEffects:
     async def describe(self, probe: Probe) -> None:
         """Ask the backend whether the machine still exists; only an answer changes anything."""
         instance = await self._load(probe.ref)
-        backend = self._backends.get(instance.offer.backend)
+        backend = await self._backends.find(instance.project_id, instance.offer.backend)
         if backend is None or instance.data is None:
             return
         async with asyncio.timeout(DESCRIBE_DEADLINE_S):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import select
 
 from dstack.agentapi.client import AgentClient, AgentUnreachable, Connect
 from dstack.agentapi.wire import TaskReport
-from dstack.backends.base import Backend, HostsAgent
+from dstack.backends.base import HostsAgent
 from dstack.backends.errors import BackendError
 from dstack.clock import Clock
 from dstack.model.instance import Instance, InstanceStatus
@@ -19,6 +19,7 @@ from dstack.model.row import Ref
 from dstack.server.effects.gauges import Gauges
 from dstack.server.effects.host_link import HostLink
 from dstack.server.logs.files import LogStore
+from dstack.server.services.backends import ProjectBackends
 from dstack.server.store.codec import decode
 from dstack.server.store.store import Store
 from dstack.server.store.tables import TABLES
@@ -36,7 +37,7 @@ class HostLinks:
         logs: LogStore,
         gauges: Gauges,
         clock: Clock,
-        backends: Mapping[str, Backend],
+        backends: ProjectBackends,
         kick_engine: Callable[[], None],
     ):
         self._store = store
@@ -112,7 +113,7 @@ class HostLinks:
 
     async def _connect(self, instance: Instance) -> Connect:
         """How to reach the host. Raises AgentUnreachable."""
-        backend = self._backends.get(instance.offer.backend)
+        backend = await self._backends.find(instance.project_id, instance.offer.backend)
         if instance.data is None or not isinstance(backend, HostsAgent):
             raise AgentUnreachable(f"backend {instance.offer.backend} is not configured on this server")
         try:

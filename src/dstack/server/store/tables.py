@@ -195,6 +195,17 @@ secret = Table(
     UniqueConstraint("project_id", "name", name="secret_name"),
 )
 
+# Backends that a project configured. `config` is what was written, as JSON, encrypted: it holds credentials.
+backend = Table(
+    "backend",
+    metadata,
+    Column("project_id", String, ForeignKey("project.id", ondelete="CASCADE"), primary_key=True),
+    Column("type", String, primary_key=True),
+    Column("config", LargeBinary, nullable=False),
+    Column("origin", String, nullable=False),  # api | file: what the server's file no longer names is removed
+    Column("updated_at", Float, nullable=False),
+)
+
 archive = Table(
     "archive",
     metadata,

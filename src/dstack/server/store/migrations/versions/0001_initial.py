@@ -346,9 +346,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("project_id", "name", name="secret_name"),
     )
+    op.create_table(
+        "backend",
+        sa.Column("project_id", sa.String(), nullable=False),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.Column("config", sa.LargeBinary(), nullable=False),
+        sa.Column("origin", sa.String(), nullable=False),
+        sa.Column("updated_at", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["project.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("project_id", "type"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("backend")
     op.drop_table("secret")
     op.drop_table("repo")
     op.drop_table("member")
