@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.http_api import Api, task
+from support.http_api import Api, fleet, task
 
 
 async def test_a_user_is_created_with_a_token_that_works(api: Api) -> None:
@@ -108,3 +108,36 @@ async def test_listed_projects_are_ones_own_and_the_public_ones(api: Api) -> Non
     assert await ann.call("/api/projects/list", {"include_not_joined": False}) == []
     found = await api.call("/api/projects/list", {"username": "admin", "return_total_count": True})
     assert (found["total_count"], len(found["projects"][0]["members"])) == (1, 1)
+
+
+async def test_projects_are_paged_and_found_by_a_part_of_their_name(api: Api) -> None:
+    for name in ("lab-1", "lab-2", "other"):
+        await api.call("/api/projects/create", {"project_name": name})
+    first = await api.call("/api/projects/list", {"name_pattern": "LAB", "ascending": True, "limit": 1})
+    assert [one["project_name"] for one in first] == ["lab-1"]
+    page = {"prev_created_at": first[0]["created_at"], "prev_id": first[0]["project_id"]}
+    rest = await api.call("/api/projects/list", {"name_pattern": "lab", "ascending": True, **page})
+    assert [one["project_name"] for one in rest] == ["lab-2"]
+
+
+async def test_users_are_paged_and_found_by_a_part_of_their_name(api: Api) -> None:
+    for name in ("ann", "anna", "bob"):
+        await api.user(name)
+    first = await api.call("/api/users/list", {"name_pattern": "ann", "ascending": True, "limit": 1})
+    page = {"prev_created_at": first[0]["created_at"], "prev_id": first[0]["id"]}
+    rest = await api.call("/api/users/list", {"name_pattern": "ann", "ascending": True, **page})
+    assert [one["username"] for one in first + rest] == ["ann", "anna"]
+
+
+async def test_projects_without_a_fleet_are_listed_until_they_have_one(api: Api) -> None:
+    await api.call("/api/projects/create", {"project_name": "lab"})
+    await api.call("fleets/apply", {"plan": {"spec": fleet()}})
+    without = await api.call("/api/projects/list_only_no_fleets")
+    assert [one["project_name"] for one in without] == ["lab"]
+
+
+async def test_templates_of_a_project_are_named_and_forgotten(api: Api) -> None:
+    path = "/api/projects/main/update"
+    assert (await api.call(path, {"templates_repo": "https://example.org/t"}))["templates_repo"]
+    assert (await api.call(path, {"is_public": False}))["templates_repo"] == "https://example.org/t"
+    assert (await api.call(path, {"reset_templates_repo": True}))["templates_repo"] is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dstack.errors import UsageError
@@ -12,6 +12,16 @@ from dstack.errors import UsageError
 DEFAULT_IMAGE = "dstackai/base:0.16-base-ubuntu24.04"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 RUNTIMES = ("auto", "docker", "process")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The `default_permissions` of the server's configuration, and how many projects a person may own."""
+
+    non_admins_create_projects: bool = True
+    non_admins_manage_ssh_fleets: bool = True
+    managers_manage_secrets: bool = True
+    projects_per_user: int = 10
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class Settings:
     update_cli_config: bool | None = None  # None: ask on a terminal, else do when there is no config yet
     act_workers: int = 16
     shutdown_grace_s: float = 5.0
+    prometheus: bool = False
+    rules: Rules = field(default_factory=Rules)
 
     @property
     def sqlite_path(self) -> Path:
@@ -73,6 +85,8 @@ class Settings:
             "code_upload_limit": _int(env, "DSTACK_SERVER_CODE_UPLOAD_LIMIT"),
             "log_quota_per_hour": _int(env, "DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR"),
             "log_level": env.get("DSTACK_SERVER_LOG_LEVEL"),
+            "prometheus": _bool(env, "DSTACK_ENABLE_PROMETHEUS_METRICS"),
+            "rules": _rules(env),
         }
         values.update({k: v for k, v in overrides.items() if v is not None})
         return cls(**{k: v for k, v in values.items() if v is not None and v != ""})  # type: ignore[arg-type]
@@ -88,6 +102,11 @@ def async_url(url: str) -> str:
             hint="for example DSTACK_DATABASE_URL=postgresql://user:password@host:5432/dstack",
         )
     return f"{driver}+{'asyncpg' if driver == 'postgresql' else 'aiosqlite'}://{rest}"
+
+
+def _rules(env: Mapping[str, str]) -> Rules:
+    quota = _int(env, "DSTACK_SERVER_PROJECTS_PER_USER")
+    return Rules() if quota is None else Rules(projects_per_user=quota)
 
 
 def _int(env: Mapping[str, str], name: str) -> int | None:

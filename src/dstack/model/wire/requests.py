@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import UUID4, BaseModel, ConfigDict, Field
+from pydantic import UUID4, BaseModel, ConfigDict, Field, model_validator
 
 PROJECT_NAME = r"^[a-zA-Z0-9-_]{1,50}$"
 USER_NAME = r"^[a-zA-Z0-9-_]{1,60}$"
@@ -41,10 +41,25 @@ class SaveUser(Body):
     global_role: Literal["admin", "user"]
     email: str | None = None
     active: bool = True
+    x_projects_quota: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
 
 class DeleteUsers(Body):
     users: list[str]
+
+
+class AddPublicKey(Body):
+    key: Annotated[str, Field(max_length=16_384)]
+    name: Annotated[str, Field(max_length=200)] | None = None
+
+
+class Ids(Body):
+    ids: list[UUID]
+
+
+class NextRedirect(Body):
+    code: str
+    state: str
 
 
 class ListProjects(Body):
@@ -61,10 +76,13 @@ class ListProjects(Body):
 class CreateProject(Body):
     project_name: str
     is_public: bool = False
+    templates_repo: Annotated[str, Field(max_length=500)] | None = None
 
 
 class UpdateProject(Body):
     is_public: bool | None = None
+    templates_repo: Annotated[str, Field(max_length=500)] | None = None
+    reset_templates_repo: bool = False
 
 
 class DeleteProjects(Body):
@@ -275,10 +293,33 @@ class GetRepo(Body):
     include_creds: bool = False
 
 
+class RepoInfo(Body):
+    """What clients say of a repository: `repo_name` of a remote one, `repo_dir` of a local one."""
+
+    repo_type: Literal["remote", "local", "virtual"]
+    repo_name: str | None = None
+    repo_dir: str | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        needed = {"remote": "repo_name", "local": "repo_dir"}.get(self.repo_type)
+        if needed is not None and getattr(self, needed) is None:
+            raise ValueError(f"{needed} is missing")
+        return self
+
+
+class RepoCreds(Body):
+    """How to clone: an HTTPS or SSH address, and a token or a private key for it. No credentials: a public one."""
+
+    clone_url: Annotated[str, Field(max_length=2_000)]
+    private_key: Annotated[str | None, Field(max_length=32_768, repr=False)] = None
+    oauth_token: Annotated[str | None, Field(max_length=4_096, repr=False)] = None
+
+
 class SaveRepo(Body):
-    repo_id: str
-    repo_info: dict[str, Any]
-    repo_creds: dict[str, Any] | None = None
+    repo_id: Annotated[str, Field(max_length=200)]
+    repo_info: RepoInfo
+    repo_creds: RepoCreds | None = None
 
 
 class DeleteRepos(Body):
@@ -291,3 +332,27 @@ class ListGpus(Body):
     reverse: bool = False
     full_offers: bool = False
     unallocated_resources: bool = False
+
+
+# What a project of this release has none of.
+
+
+class CreateVolume(Body):
+    configuration: dict[str, Any]
+
+
+class GatewaySpec(Body):
+    configuration: dict[str, Any]
+
+
+class GetGatewayPlan(Body):
+    spec: GatewaySpec
+
+
+class ApplyGatewayPlan(Body):
+    plan: GetGatewayPlan
+    force: bool = False
+
+
+class Upstream(Body):
+    id: str

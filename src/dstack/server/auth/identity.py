@@ -25,6 +25,7 @@ class User:
     active: bool
     ssh_public_key: str | None
     created_at: float
+    projects_quota: int | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -38,6 +39,7 @@ class Project:
     owner_id: str
     is_public: bool
     created_at: float
+    templates_repo: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ USER_COLUMNS = (
     user.c.active,
     user.c.ssh_public_key,
     user.c.created_at.label("user_created_at"),
+    user.c.projects_quota,
 )
 PROJECT_COLUMNS = (
     project.c.id.label("project_id"),
@@ -72,19 +75,29 @@ PROJECT_COLUMNS = (
     project.c.owner_id,
     project.c.is_public,
     project.c.created_at.label("project_created_at"),
+    project.c.templates_repo,
 )
 
 
 def user_of(row: Any) -> User:
     """A user from a row of `USER_COLUMNS`."""
     return User(
-        row.user_id, row.username, row.global_role, row.email, row.active, row.ssh_public_key, row.user_created_at
+        row.user_id,
+        row.username,
+        row.global_role,
+        row.email,
+        row.active,
+        row.ssh_public_key,
+        row.user_created_at,
+        row.projects_quota,
     )
 
 
 def project_of(row: Any) -> Project:
     """A project from a row of `PROJECT_COLUMNS`."""
-    return Project(row.project_id, row.project_name, row.owner_id, row.is_public, row.project_created_at)
+    return Project(
+        row.project_id, row.project_name, row.owner_id, row.is_public, row.project_created_at, row.templates_repo
+    )
 
 
 async def find_user(connection: AsyncConnection, token: str) -> User | None:

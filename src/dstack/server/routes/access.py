@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from dstack.errors import AccessDenied, NotAuthenticated
 from dstack.server.auth.identity import Access, User, find_access, find_user
+from dstack.server.auth.rules import manages_secrets
 from dstack.server.parts import Parts
 from dstack.server.routes.errors import PathNotFound
 
@@ -64,6 +65,12 @@ async def manager(access: Annotated[Access, Depends(member)]) -> Access:
     return access
 
 
+async def secrets_manager(parts: PartsOf, access: Annotated[Access, Depends(member)]) -> Access:
+    if not manages_secrets(parts.settings.rules, access):
+        raise AccessDenied(DENIED)
+    return access
+
+
 async def project_admin(access: Annotated[Access, Depends(member)]) -> Access:
     if not access.administers:
         raise AccessDenied(DENIED)
@@ -80,5 +87,6 @@ Caller = Annotated[User, Depends(caller)]
 Visitor = Annotated[Access, Depends(visitor)]
 Member = Annotated[Access, Depends(member)]
 Manager = Annotated[Access, Depends(manager)]
+SecretsManager = Annotated[Access, Depends(secrets_manager)]
 ProjectAdmin = Annotated[Access, Depends(project_admin)]
 GlobalAdmin = Annotated[User, Depends(global_admin)]

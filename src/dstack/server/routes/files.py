@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, File, Response, UploadFile
@@ -10,10 +9,10 @@ from fastapi import APIRouter, File, Response, UploadFile
 from dstack.model.wire.requests import ArchiveHash
 from dstack.server.routes.access import Caller, PartsOf
 from dstack.server.routes.reply import reply
+from dstack.server.routes.uploads import pieces
 from dstack.server.services import files
 
 router = APIRouter(prefix="/api/files", tags=["files"])
-PIECE = 64 * 1024
 
 
 @router.post("/get_archive_by_hash")
@@ -24,9 +23,4 @@ async def get_archive_by_hash(parts: PartsOf, caller: Caller, body: ArchiveHash)
 @router.post("/upload_archive")
 async def upload_archive(parts: PartsOf, caller: Caller, file: Annotated[UploadFile, File()]) -> Response:
     """The file's name is the SHA-256 of its bytes."""
-    return reply(await files.upload(parts, caller, file.filename or "", _pieces(file)))
-
-
-async def _pieces(file: UploadFile) -> AsyncIterator[bytes]:
-    while piece := await file.read(PIECE):
-        yield piece
+    return reply(await files.upload(parts, caller, file.filename or "", pieces(file)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
+from dstack.errors import AccessDenied
 from dstack.model.wire.requests import (
     ApplyFleetPlan,
     DeleteFleetInstances,
@@ -14,7 +15,8 @@ from dstack.model.wire.requests import (
     Name,
     Names,
 )
-from dstack.server.routes.access import Caller, Member, PartsOf
+from dstack.server.auth.rules import manages_ssh_fleets
+from dstack.server.routes.access import DENIED, Caller, Member, PartsOf
 from dstack.server.routes.reply import nothing, reply
 from dstack.server.services.fleets import applying, ending, explaining, reading
 
@@ -44,6 +46,10 @@ async def get_plan(parts: PartsOf, access: Member, body: GetFleetPlan) -> Respon
 
 @router.post(PROJECT + "/apply")
 async def apply(parts: PartsOf, access: Member, body: ApplyFleetPlan) -> Response:
+    configuration = body.plan.spec.get("configuration")
+    over_ssh = isinstance(configuration, dict) and configuration.get("ssh_config") is not None
+    if over_ssh and not manages_ssh_fleets(parts.settings.rules, access):
+        raise AccessDenied(DENIED, hint="an admin of the project makes SSH fleets on this server")
     return reply(await applying.apply_plan(parts, access, body))
 
 

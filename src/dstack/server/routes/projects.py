@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from dstack.model.wire.requests import CreateProject, DeleteProjects, ListProjects, Members, UpdateProject, Usernames
 from dstack.server.routes.access import Caller, Manager, Member, PartsOf, ProjectAdmin, Visitor
 from dstack.server.routes.reply import nothing, reply
-from dstack.server.services import projects
+from dstack.server.services import members, projects
 
 router = APIRouter(prefix="/api/projects", tags=["projects"])
 
@@ -15,6 +15,11 @@ router = APIRouter(prefix="/api/projects", tags=["projects"])
 @router.post("/list")
 async def list_projects(parts: PartsOf, caller: Caller, body: ListProjects | None = None) -> Response:
     return reply(await projects.list_projects(parts, caller, body or ListProjects()))
+
+
+@router.post("/list_only_no_fleets")
+async def list_only_no_fleets(parts: PartsOf, caller: Caller) -> Response:
+    return reply(await projects.list_without_fleets(parts, caller))
 
 
 @router.post("/create")
@@ -40,14 +45,17 @@ async def update(parts: PartsOf, access: ProjectAdmin, body: UpdateProject) -> R
 
 @router.post("/{project_name}/set_members")
 async def set_members(parts: PartsOf, access: Manager, body: Members) -> Response:
-    return reply(await projects.set_members(parts, access, body.members))
+    await members.set_(parts, access, body.members)
+    return reply(await projects.render(parts, access.project.id))
 
 
 @router.post("/{project_name}/add_members")
 async def add_members(parts: PartsOf, access: Manager, body: Members) -> Response:
-    return reply(await projects.add_members(parts, access, body.members))
+    await members.add(parts, access, body.members)
+    return reply(await projects.render(parts, access.project.id))
 
 
 @router.post("/{project_name}/remove_members")
 async def remove_members(parts: PartsOf, access: Member, body: Usernames) -> Response:
-    return reply(await projects.remove_members(parts, access, body.usernames))
+    await members.remove(parts, access, body.usernames)
+    return reply(await projects.render(parts, access.project.id))

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dstack.server.parts import Parts
 from dstack.server.routes.reply import reply
 
-UPLOAD = "/api/files/upload_archive"
+UPLOADS = ("/api/files/upload_archive", "/repos/upload_code")
 MIB = 1024 * 1024
 MAX_BODY = 8 * MIB
 FRAME = 64 * 1024  # what multipart puts around a file
@@ -36,7 +36,7 @@ class SizeLimit:
 
 
 def _limit(scope: Scope) -> int:
-    if scope["path"] != UPLOAD:
+    if not scope["path"].endswith(UPLOADS):
         return MAX_BODY
     parts: Parts = scope["app"].state.parts
     return parts.settings.code_upload_limit + FRAME
@@ -67,6 +67,7 @@ async def _drain(receive: Receive) -> None:
 
 
 def _detail(scope: Scope, limit: int) -> list[dict[str, str]]:
-    what = "archive" if scope["path"] == UPLOAD else "request"
-    allowed = limit - FRAME if scope["path"] == UPLOAD else limit
+    upload = scope["path"].endswith(UPLOADS)
+    what = "archive" if upload else "request"
+    allowed = limit - FRAME if upload else limit
     return [{"msg": f"The {what} is larger than the limit of {allowed} bytes", "code": "error"}]

@@ -1,4 +1,4 @@
-"""GPUs on offer, grouped: what `dstack offer --group-by` shows."""
+"""GPUs on offer, and processors where no GPU is wanted, grouped: what `dstack offer --group-by` shows."""
 
 from __future__ import annotations
 
@@ -31,34 +31,67 @@ async def list_gpus(parts: Parts, access: Access, request: ListGpus) -> dict[str
     for one in found:
         if one.offer.resources.gpus:
             groups[_key(one, group_by)].append(one)
-    rendered = sorted((_group(of_key, group_by) for of_key in groups.values()), key=lambda g: g["price"]["min"])
-    return {"gpus": rendered[::-1] if request.reverse else rendered, "cpus": None}
+    rendered = [_group(of_key, group_by) for of_key in groups.values()]
+    gpu, cpus = spec.requirements.resources.gpu, None
+    if gpu is None or gpu.count.max == 0:
+        cpus = _sorted(_cpu_groups(found, group_by), request.reverse)
+    return {"gpus": _sorted(rendered, request.reverse), "cpus": cpus}
+
+
+def _sorted(groups: Iterable[dict[str, Any]], reverse: bool) -> list[dict[str, Any]]:
+    return sorted(groups, key=lambda group: group["price"]["min"], reverse=reverse)
+
+
+def _cpu_groups(found: Sequence[Candidate], group_by: Sequence[str]) -> list[dict[str, Any]]:
+    """Offers without a GPU by number of processors and memory, which is what tells them apart."""
+    groups: dict[tuple[Any, ...], list[Candidate]] = defaultdict(list)
+    for one in found:
+        of, place = one.offer.resources, _place(one, group_by)
+        if not of.gpus:
+            groups[(of.cpus, of.memory_mib, *place)].append(one)
+    return [_cpu_group(of_key, group_by) for of_key in groups.values()]
+
+
+def _cpu_group(found: Sequence[Candidate], group_by: Sequence[str]) -> dict[str, Any]:
+    return {
+        "cpu_arch": _unique(str(one.offer.resources.cpu_arch) for one in found),
+        "count": _range(one.offer.resources.cpus for one in found),
+        "memory_mib": _range(one.offer.resources.memory_mib for one in found),
+        "price": _range(one.price for one in found),
+        **_where(found, group_by),
+    }
 
 
 def _key(one: Candidate, group_by: Sequence[str]) -> tuple[Any, ...]:
     gpu = one.offer.resources.gpus[0]
-    parts = {
-        "backend": one.offer.backend,
-        "region": one.offer.region,
-        "count": len(one.offer.resources.gpus),
-    }
-    return (gpu.vendor, gpu.name, gpu.memory_mib, *(parts[name] for name in group_by))
+    return (gpu.vendor, gpu.name, gpu.memory_mib, *_place(one, group_by))
+
+
+def _place(one: Candidate, group_by: Sequence[str]) -> tuple[Any, ...]:
+    parts = {"backend": one.offer.backend, "region": one.offer.region, "count": len(one.offer.resources.gpus)}
+    return tuple(parts[name] for name in group_by)
 
 
 def _group(found: Sequence[Candidate], group_by: Sequence[str]) -> dict[str, Any]:
-    first = found[0].offer
-    gpu = first.resources.gpus[0]
-    per_gpu = [one.price / len(one.offer.resources.gpus) for one in found]
-    by_backend, by_region = "backend" in group_by, "region" in group_by
+    gpu = found[0].offer.resources.gpus[0]
     return {
         "name": gpu.name,
         "memory_mib": gpu.memory_mib,
         "vendor": gpu.vendor,
+        "count": _range(len(one.offer.resources.gpus) for one in found),
+        "price": _range(one.price / len(one.offer.resources.gpus) for one in found),
+        "offer_price": _range(one.price for one in found),
+        **_where(found, group_by),
+    }
+
+
+def _where(found: Sequence[Candidate], group_by: Sequence[str]) -> dict[str, Any]:
+    """Backends and regions: lists, or the one of a group that is split by them."""
+    first = found[0].offer
+    by_backend, by_region = "backend" in group_by, "region" in group_by
+    return {
         "availability": _unique(str(one.availability) for one in found),
         "spot": _unique("spot" if one.offer.spot else "on-demand" for one in found),
-        "count": _range(len(one.offer.resources.gpus) for one in found),
-        "price": _range(per_gpu),
-        "offer_price": _range(one.price for one in found),
         "backends": None if by_backend else _unique(backend(one.offer.backend) for one in found),
         "backend": backend(first.backend) if by_backend else None,
         "regions": _unique(one.offer.region for one in found) if by_backend and not by_region else None,

@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 async def of_job(
     parts: Parts,
     access: Access,
-    run_name: str,
+    key: RunKey,
     replica_num: int,
     job_num: int,
     limit: int,
@@ -33,13 +33,13 @@ async def of_job(
     """Samples of the newest submission, newest first. Raises ResourceNotFound."""
     job_t = TABLES["job"]
     async with parts.database.read() as connection:
-        run = await find_run(connection, access.project.id, RunKey(run_name))
+        run = await find_run(connection, access.project.id, key)
         if run is None:
-            raise ResourceNotFound(f"Run {run_name} not found")
+            raise ResourceNotFound(f"Run {key} not found")
         numbered = (job_t.c.run_id == run.id, job_t.c.replica_num == replica_num, job_t.c.job_num == job_num)
         jobs = await fetch(connection, Job, *numbered, order=(job_t.c.submission_num.desc(),), limit=1)
         if not jobs:
-            raise ResourceNotFound(f"Run {run_name} has no job matching replica={replica_num} job={job_num}")
+            raise ResourceNotFound(f"Run {run.name} has no job matching replica={replica_num} job={job_num}")
         statement = select(job_metric.c.at, job_metric.c.sample).where(job_metric.c.job_id == jobs[0].id)
         if after is not None:
             statement = statement.where(job_metric.c.at > after)

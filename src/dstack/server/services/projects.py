@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import and_, delete, insert, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.control.run.decide import queue_ref
@@ -15,7 +14,7 @@ from dstack.errors import AccessDenied, DstackError, ResourceExists, ResourceNot
 from dstack.model.event import Event, EventTarget
 from dstack.model.fleet import Fleet
 from dstack.model.run import Run
-from dstack.model.wire.requests import PROJECT_NAME, CreateProject, ListProjects, MemberSetting, UpdateProject
+from dstack.model.wire.requests import PROJECT_NAME, CreateProject, ListProjects, UpdateProject
 from dstack.server.auth.identity import (
     PROJECT_COLUMNS,
     USER_COLUMNS,
@@ -25,11 +24,12 @@ from dstack.server.auth.identity import (
     project_of,
     user_of,
 )
+from dstack.server.auth.rules import quota as allowed
 from dstack.server.parts import Parts
 from dstack.server.services.bootstrap import insert_project
+from dstack.server.services.members import members_of, record
 from dstack.server.services.rows import after, fetch, live, paged
 from dstack.server.services.wire import people
-from dstack.server.services.wire.people import Membership
 from dstack.server.store.commit import record_events
 from dstack.server.store.tables import TABLES, member, project, user
 
@@ -61,42 +61,51 @@ async def list_projects(parts: Parts, caller: User, query: ListProjects) -> Any:
         if query.name_pattern:
             conditions.append(project.c.name.icontains(query.name_pattern, autoescape=True))
         found = await _with_owners(connection, conditions, query)
-        members = await _members(connection, [p.id for p, _ in found], query.username) if query.username else {}
+        members = await members_of(connection, [p.id for p, _ in found], query.username) if query.username else {}
         total = len(await _with_owners(connection, conditions, None)) if query.return_total_count else None
-    rendered = [people.project(one, owner, members.get(one.id, ())) for one, owner in found]
+    rendered = [people.project(one, parts.settings.rules, owner, members.get(one.id, ())) for one, owner in found]
     return {"projects": rendered, "total_count": total} if query.return_total_count else rendered
 
 
 async def render(parts: Parts, project_id: str) -> dict[str, Any]:
     async with parts.database.read() as connection:
         found = await _with_owners(connection, [project.c.id == project_id], None)
-        members = await _members(connection, [project_id])
+        members = await members_of(connection, [project_id])
     if not found:
         raise ResourceNotFound("The project does not exist any more")
-    return people.project(*found[0], members[project_id])
+    value, owner = found[0]
+    return people.project(value, parts.settings.rules, owner, members[project_id])
 
 
 async def create(parts: Parts, caller: User, request: CreateProject) -> dict[str, Any]:
-    """Raises ResourceExists, or DstackError when the name is not legal."""
+    """Raises ResourceExists, AccessDenied, or DstackError when the name is not legal or the caller has enough."""
     if not re.fullmatch(PROJECT_NAME, request.project_name, re.ASCII):
         raise DstackError(f"{request.project_name!r} is not a project name, expected 1 to 50 letters, digits, `-`, `_`")
     now = parts.clock.now()
     async with parts.database.write() as connection:
+        await _check_quota(connection, parts, caller)
         if (await connection.execute(select(project.c.id).where(project.c.name == request.project_name))).first():
             raise ResourceExists(f"The project {request.project_name} exists already")
         id_ = await insert_project(connection, now, request.project_name, caller.id, request.is_public)
+        if request.templates_repo is not None:
+            await _set(connection, id_, templates_repo=request.templates_repo)
         target = EventTarget("project", id_, request.project_name)
         await record_events(connection, [Event("Project created", (target,), caller.id, id_)], now)
     return await render(parts, id_)
 
 
 async def update_settings(parts: Parts, access: Access, request: UpdateProject) -> dict[str, Any]:
+    """Changes what the request names."""
+    changed: dict[str, Any] = {}
     if request.is_public is not None:
+        changed["is_public"] = request.is_public
+    if request.templates_repo is not None or request.reset_templates_repo:
+        changed["templates_repo"] = None if request.reset_templates_repo else request.templates_repo
+    if changed:
         async with parts.database.write() as connection:
-            of_project = update(project).where(project.c.id == access.project.id)
-            await connection.execute(of_project.values(is_public=request.is_public))
-            word = "public" if request.is_public else "private"
-            await _record(connection, parts, access, f"Project updated. It is {word} now")
+            await _set(connection, access.project.id, **changed)
+            words = {True: ". It is public now", False: ". It is private now", None: ""}
+            await record(connection, parts, access, f"Project updated{words[request.is_public]}")
     return await render(parts, access.project.id)
 
 
@@ -120,33 +129,14 @@ async def delete_projects(parts: Parts, caller: User, names: Sequence[str]) -> N
         await record_events(connection, events, now)
 
 
-async def add_members(parts: Parts, access: Access, settings: Sequence[MemberSetting]) -> dict[str, Any]:
-    """Add members, or give those that are there another role."""
-    async with parts.database.write() as connection:
-        await _put_members(connection, access, settings)
-        await _record(connection, parts, access, f"Project members added: {_listed(settings)}")
-    return await render(parts, access.project.id)
-
-
-async def set_members(parts: Parts, access: Access, settings: Sequence[MemberSetting]) -> dict[str, Any]:
-    """Make the members exactly these."""
-    async with parts.database.write() as connection:
-        await connection.execute(delete(member).where(member.c.project_id == access.project.id))
-        await _put_members(connection, access, settings)
-        await _record(connection, parts, access, f"Project members set: {_listed(settings)}")
-    return await render(parts, access.project.id)
-
-
-async def remove_members(parts: Parts, access: Access, usernames: Sequence[str]) -> dict[str, Any]:
-    """Raises AccessDenied unless the caller is an admin of the project, or leaves it."""
-    if not access.administers and set(usernames) != {access.user.username}:
-        raise AccessDenied("Access denied")
-    async with parts.database.write() as connection:
-        ids = await _user_ids(connection, usernames)
-        of_project = member.c.project_id == access.project.id
-        await connection.execute(delete(member).where(of_project, member.c.user_id.in_(sorted(ids.values()))))
-        await _record(connection, parts, access, f"Project members removed: {', '.join(sorted(usernames))}")
-    return await render(parts, access.project.id)
+async def list_without_fleets(parts: Parts, caller: User) -> list[dict[str, Any]]:
+    """The caller's projects in which a run has nowhere to go, the newest first."""
+    fleet = TABLES["fleet"]
+    with_fleets = select(fleet.c.project_id).where(live(Fleet))
+    async with parts.database.read() as connection:
+        own = project.c.id.in_(sorted(await visible_projects(connection, caller)))
+        found = await _with_owners(connection, [own, project.c.id.not_in(with_fleets)], None)
+    return [people.project(one, parts.settings.rules, owner, ()) for one, owner in found]
 
 
 async def _with_owners(
@@ -159,43 +149,6 @@ async def _with_owners(
         statement = statement.limit(page.limit)
     statement = statement.order_by(*paged(*columns, page is not None and page.ascending))
     return [(project_of(row), user_of(row)) for row in await connection.execute(statement)]
-
-
-async def _members(
-    connection: AsyncConnection, project_ids: Sequence[str], username: str | None = None
-) -> dict[str, list[Membership]]:
-    statement = (
-        select(member.c.project_id.label("of_project"), member.c.role, *USER_COLUMNS)
-        .join(user, user.c.id == member.c.user_id)
-        .where(member.c.project_id.in_(project_ids))
-        .order_by(user.c.created_at, user.c.id)
-    )
-    if username is not None:
-        statement = statement.where(user.c.username == username)
-    members: dict[str, list[Membership]] = defaultdict(list)
-    for row in await connection.execute(statement):
-        members[row.of_project].append(Membership(user_of(row), row.role))
-    return members
-
-
-async def _put_members(connection: AsyncConnection, access: Access, settings: Sequence[MemberSetting]) -> None:
-    wanted = {one.username: one.project_role for one in settings}
-    ids = await _user_ids(connection, list(wanted))
-    if not wanted:
-        return
-    of_project = member.c.project_id == access.project.id
-    await connection.execute(delete(member).where(of_project, member.c.user_id.in_(sorted(ids.values()))))
-    rows = [{"project_id": access.project.id, "user_id": ids[name], "role": role} for name, role in wanted.items()]
-    await connection.execute(insert(member), rows)
-
-
-async def _user_ids(connection: AsyncConnection, usernames: Sequence[str]) -> dict[str, str]:
-    statement = select(user.c.username, user.c.id).where(user.c.username.in_(sorted(set(usernames))))
-    ids = {name: id_ for name, id_ in await connection.execute(statement)}
-    absent = sorted(set(usernames) - ids.keys())
-    if absent:
-        raise ResourceNotFound(f"User not found: {', '.join(absent)}")
-    return ids
 
 
 async def _check_admin(connection: AsyncConnection, caller: User, projects: Sequence[Project]) -> None:
@@ -216,10 +169,21 @@ async def _check_empty(connection: AsyncConnection, projects: Sequence[Project])
             )
 
 
-async def _record(connection: AsyncConnection, parts: Parts, access: Access, message: str) -> None:
-    target = EventTarget("project", access.project.id, access.project.name)
-    await record_events(connection, [Event(message, (target,), access.user.id, access.project.id)], parts.clock.now())
+async def _check_quota(connection: AsyncConnection, parts: Parts, caller: User) -> None:
+    quota = allowed(parts.settings.rules, caller)
+    if quota is None:
+        return
+    if not parts.settings.rules.non_admins_create_projects:
+        raise AccessDenied("Access denied", hint="only admins create projects on this server")
+    # Locked, so that two requests at once do not both find room.
+    await connection.execute(select(user.c.id).where(user.c.id == caller.id).with_for_update())
+    owned = select(func.count()).select_from(project).where(project.c.owner_id == caller.id)
+    if ((await connection.execute(owned)).scalar() or 0) >= quota:
+        raise DstackError(
+            f"You own {quota} projects, which is as many as you may",
+            hint="delete one, or ask an admin of the server for a larger quota",
+        )
 
 
-def _listed(settings: Sequence[MemberSetting]) -> str:
-    return ", ".join(f"{one.username} ({one.project_role})" for one in settings)
+async def _set(connection: AsyncConnection, project_id: str, **values: Any) -> None:
+    await connection.execute(update(project).where(project.c.id == project_id).values(**values))

@@ -1,20 +1,19 @@
-"""Repositories that a project knows: what clients register before they submit a run."""
+"""Repositories that a project knows, and each person's way to clone them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.errors import DstackError
-from dstack.model.wire.requests import SaveRepo
+from dstack.model.wire.requests import RepoCreds, SaveRepo
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
-from dstack.server.store.tables import repo
-
-_KINDS = ("virtual", "local", "remote")
+from dstack.server.store.tables import repo, repo_code, repo_creds
 
 
 class RepoNotFound(DstackError):
@@ -22,29 +21,25 @@ class RepoNotFound(DstackError):
 
 
 async def save(parts: Parts, access: Access, request: SaveRepo) -> None:
-    """Register the repository, or what changed about it. Raises DstackError for credentials: they are not kept yet."""
-    if request.repo_info.get("repo_type") not in _KINDS:
-        raise DstackError(f"repo_info: repo_type is not one of {', '.join(_KINDS)}")
-    if request.repo_creds:
-        raise DstackError(
-            "Credentials of Git repositories are not supported yet by this server",
-            hint="use `files` to bring local files into the run",
-        )
-    of_project = repo.c.project_id == access.project.id
+    """Register the repository, or what changed about it; without credentials the caller's own are forgotten."""
+    info = json.dumps(request.repo_info.model_dump(exclude_none=True))
     async with parts.database.write() as connection:
-        await connection.execute(delete(repo).where(of_project, repo.c.repo_id == request.repo_id))
-        row = {"project_id": access.project.id, "repo_id": request.repo_id, "info": json.dumps(request.repo_info)}
-        await connection.execute(insert(repo).values(**row))
+        of_project = (repo.c.project_id == access.project.id, repo.c.repo_id == request.repo_id)
+        known = (await connection.execute(select(repo.c.repo_id).where(*of_project).with_for_update())).first()
+        if known:
+            await connection.execute(update(repo).where(*of_project).values(info=info))
+        else:
+            row = {"project_id": access.project.id, "repo_id": request.repo_id, "info": info}
+            await connection.execute(insert(repo).values(**row))
+        await _put_creds(connection, parts, access, request.repo_id, request.repo_creds)
 
 
-async def get(parts: Parts, access: Access, repo_id: str) -> dict[str, Any]:
-    """Raises RepoNotFound."""
-    of_project = repo.c.project_id == access.project.id
+async def get(parts: Parts, access: Access, repo_id: str, include_creds: bool) -> dict[str, Any]:
+    """With the caller's own credentials when asked for. Raises RepoNotFound."""
     async with parts.database.read() as connection:
-        row = (await connection.execute(select(repo).where(of_project, repo.c.repo_id == repo_id))).first()
-    if row is None:
-        raise RepoNotFound(f"Repo {repo_id} not found")
-    return _head(row) | {"repo_creds": None}
+        row = await _find(connection, access, repo_id)
+        creds = await _creds(connection, parts, access, repo_id) if include_creds else None
+    return _head(row) | {"repo_creds": creds}
 
 
 async def list_repos(parts: Parts, access: Access) -> list[dict[str, Any]]:
@@ -58,6 +53,50 @@ async def delete_repos(parts: Parts, access: Access, ids: Sequence[str]) -> None
     of_project = repo.c.project_id == access.project.id
     async with parts.database.write() as connection:
         await connection.execute(delete(repo).where(of_project, repo.c.repo_id.in_(sorted(set(ids)))))
+
+
+async def upload_code(parts: Parts, access: Access, repo_id: str, hash_: str, stream: AsyncIterator[bytes]) -> None:
+    """Keep what differs from the repository's commit; `hash_` is the SHA-256 of its bytes.
+
+    Raises RepoNotFound, and DstackError when it is too large or has another hash.
+    """
+    async with parts.database.read() as connection:
+        await _find(connection, access, repo_id)
+    size = await parts.blobs.put(hash_, stream, parts.settings.code_upload_limit)
+    row = {"project_id": access.project.id, "repo_id": repo_id, "hash": hash_}
+    async with parts.database.write() as connection:
+        await _find(connection, access, repo_id)
+        same = [repo_code.c[name] == value for name, value in row.items()]
+        if (await connection.execute(select(repo_code.c.size).where(*same))).first() is None:
+            await connection.execute(insert(repo_code).values(**row, size=size, created_at=parts.clock.now()))
+
+
+async def _find(connection: AsyncConnection, access: Access, repo_id: str) -> Any:
+    of_project = repo.c.project_id == access.project.id
+    row = (await connection.execute(select(repo).where(of_project, repo.c.repo_id == repo_id))).first()
+    if row is None:
+        raise RepoNotFound(f"Repo {repo_id} not found")
+    return row
+
+
+def _own(access: Access, repo_id: str) -> list[Any]:
+    t = repo_creds.c
+    return [t.project_id == access.project.id, t.repo_id == repo_id, t.user_id == access.user.id]
+
+
+async def _put_creds(
+    connection: AsyncConnection, parts: Parts, access: Access, repo_id: str, creds: RepoCreds | None
+) -> None:
+    await connection.execute(delete(repo_creds).where(*_own(access, repo_id)))
+    if creds is not None:
+        sealed = parts.cipher.encrypt(creds.model_dump_json().encode())
+        row = {"project_id": access.project.id, "repo_id": repo_id, "user_id": access.user.id, "value": sealed}
+        await connection.execute(insert(repo_creds).values(**row))
+
+
+async def _creds(connection: AsyncConnection, parts: Parts, access: Access, repo_id: str) -> dict[str, Any] | None:
+    sealed = (await connection.execute(select(repo_creds.c.value).where(*_own(access, repo_id)))).scalar()
+    return json.loads(parts.cipher.decrypt(sealed)) if sealed is not None else None
 
 
 def _head(row: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ P = TypeVar("P", bound=ProvisioningParams)
 
 def read_run_spec(data: Mapping[str, Any], where: str = "run_spec") -> RunSpec:
     """The spec of a run. Raises ConfigurationError in words for people."""
-    configuration = executed(parse(_our_names(data.get("configuration")), "configuration"), "configuration: ")
+    configuration = executed(parse(our_names(data.get("configuration")), "configuration"), "configuration: ")
     if not isinstance(configuration, TaskConfiguration):
         raise ConfigurationError(f"{where}: a {configuration.type} is not a run")
     spec = _envelope(RunSpec, data, where, configuration, _profile(data))
@@ -39,7 +39,7 @@ def read_run_spec(data: Mapping[str, Any], where: str = "run_spec") -> RunSpec:
 
 def read_fleet_spec(data: Mapping[str, Any], where: str = "spec") -> FleetSpec:
     """The spec of a fleet. Raises ConfigurationError in words for people."""
-    configuration = executed(parse(_our_names(data.get("configuration")), "configuration"), "configuration: ")
+    configuration = executed(parse(our_names(data.get("configuration")), "configuration"), "configuration: ")
     if not isinstance(configuration, FleetConfiguration):
         raise ConfigurationError(f"{where}: a {configuration.type} is not a fleet")
     return _envelope(FleetSpec, data, where, configuration, _profile(data))
@@ -74,7 +74,7 @@ def _set(fields: Mapping[str, Any], configuration: BaseModel) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if getattr(configuration, name) != value}
 
 
-def _our_names(data: Any) -> Any:
+def our_names(data: Any) -> Any:
     """`x_backends` is how our answers say backends that the public API does not know; clients send it back."""
     if isinstance(data, dict) and any(str(key).startswith("x_") for key in data):
         own = {str(key)[2:]: value for key, value in data.items() if str(key).startswith("x_")}
@@ -84,7 +84,7 @@ def _our_names(data: Any) -> Any:
 
 def _profile(data: Mapping[str, Any]) -> Profile | None:
     written = data.get("profile")
-    return None if written is None else parse_profile(_our_names(written), "profile")
+    return None if written is None else parse_profile(our_names(written), "profile")
 
 
 def _envelope(cls: type[M], data: Mapping[str, Any], where: str, configuration: Any, profile: Profile | None) -> M:

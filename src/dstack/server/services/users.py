@@ -26,14 +26,14 @@ from dstack.server.store.tables import TABLES, project, user
 
 async def get_own(parts: Parts, caller: User, token: str) -> dict[str, Any]:
     """The caller with their token and private key: both are theirs."""
-    return people.user_with_creds(caller, token, await _private_key(parts, caller.id))
+    return people.user_with_creds(caller, parts.settings.rules, token, await _private_key(parts, caller.id))
 
 
 async def get_other(parts: Parts, username: str) -> dict[str, Any]:
     """For admins: tokens are kept as hashes and cannot be shown. Raises ResourceNotFound."""
     async with parts.database.read() as connection:
         found = await _find(connection, username)
-    return people.user_with_creds(found, "", None)
+    return people.user_with_creds(found, parts.settings.rules, "", None)
 
 
 async def list_users(parts: Parts, caller: User, query: ListUsers) -> Any:
@@ -46,7 +46,7 @@ async def list_users(parts: Parts, caller: User, query: ListUsers) -> Any:
     order = paged(user.c.created_at, user.c.id, query.ascending)
     async with parts.database.read() as connection:
         found = await connection.execute(select(*USER_COLUMNS).where(*page).order_by(*order).limit(query.limit))
-        rendered = [people.user(user_of(row)) for row in found]
+        rendered = [people.user(user_of(row), parts.settings.rules) for row in found]
         if not query.return_total_count:
             return rendered
         total = (await connection.execute(select(func.count()).select_from(user).where(*conditions))).scalar()
@@ -71,9 +71,11 @@ async def create(parts: Parts, caller: User, request: SaveUser) -> dict[str, Any
             request.email,
             request.active,
         )
+        if request.x_projects_quota is not None:
+            await _set_quota(connection, id_, request.x_projects_quota)
         await _record(connection, caller, "User created", id_, request.username, now)
         made = await _find(connection, request.username)
-    return people.user(made) | {"x_token": token}
+    return people.user(made, parts.settings.rules) | {"x_token": token}
 
 
 async def save(parts: Parts, caller: User, request: SaveUser) -> dict[str, Any]:
@@ -84,8 +86,10 @@ async def save(parts: Parts, caller: User, request: SaveUser) -> dict[str, Any]:
             raise DstackError("Admins cannot take their own rights", hint="another admin can")
         values = {"global_role": request.global_role, "email": request.email, "active": request.active}
         await connection.execute(update(user).where(user.c.id == found.id).values(**values))
+        if request.x_projects_quota is not None:
+            await _set_quota(connection, found.id, request.x_projects_quota)
         await _record(connection, caller, "User updated", found.id, found.username, parts.clock.now())
-        return people.user(await _find(connection, request.username))
+        return people.user(await _find(connection, request.username), parts.settings.rules)
 
 
 async def refresh_token(parts: Parts, caller: User, username: str) -> dict[str, Any]:
@@ -97,7 +101,7 @@ async def refresh_token(parts: Parts, caller: User, username: str) -> dict[str, 
         await connection.execute(update(user).where(user.c.id == found.id).values(token_hash=hash_token(token)))
         await _record(connection, caller, "User token refreshed", found.id, username, parts.clock.now())
     key = await _private_key(parts, found.id) if found.id == caller.id else None
-    return people.user_with_creds(found, token, key)
+    return people.user_with_creds(found, parts.settings.rules, token, key)
 
 
 async def refresh_ssh_key(parts: Parts, caller: User, username: str, token: str) -> dict[str, Any]:
@@ -112,7 +116,7 @@ async def refresh_ssh_key(parts: Parts, caller: User, username: str, token: str)
         await _record(connection, caller, "User SSH key refreshed", found.id, username, parts.clock.now())
         found = await _find(connection, username)
     own = found.id == caller.id
-    return people.user_with_creds(found, token if own else "", keys.private if own else None)
+    return people.user_with_creds(found, parts.settings.rules, token if own else "", keys.private if own else None)
 
 
 async def delete_users(parts: Parts, caller: User, usernames: Sequence[str]) -> None:
@@ -131,6 +135,10 @@ async def delete_users(parts: Parts, caller: User, usernames: Sequence[str]) -> 
         await connection.execute(delete(user).where(user.c.id.in_(ids)))
         for one in found:
             await _record(connection, caller, "User deleted", one.id, one.username, parts.clock.now())
+
+
+async def _set_quota(connection: AsyncConnection, user_id: str, quota: int) -> None:
+    await connection.execute(update(user).where(user.c.id == user_id).values(projects_quota=quota))
 
 
 def _check_self_or_admin(caller: User, username: str) -> None:

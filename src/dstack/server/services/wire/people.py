@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dstack.server.auth.identity import Project, User
+from dstack.server.auth.identity import Access, Project, User
+from dstack.server.auth.rules import creates_projects, manages_secrets, manages_ssh_fleets, quota
 from dstack.server.services.wire.values import stamp
+from dstack.server.settings import Rules
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Membership:
     role: str
 
 
-def user(value: User) -> dict[str, Any]:
+def user(value: User, rules: Rules) -> dict[str, Any]:
     return {
         "id": value.id,
         "username": value.username,
@@ -24,35 +26,38 @@ def user(value: User) -> dict[str, Any]:
         "global_role": value.global_role,
         "email": value.email,
         "active": value.active,
-        "permissions": {"can_create_projects": True},
+        "permissions": {"can_create_projects": creates_projects(rules, value)},
         "ssh_public_key": value.ssh_public_key,
+        "x_projects_quota": quota(rules, value),
     }
 
 
-def user_with_creds(value: User, token: str, private_key: str | None) -> dict[str, Any]:
+def user_with_creds(value: User, rules: Rules, token: str, private_key: str | None) -> dict[str, Any]:
     """`token` is empty unless it is shown to whom it belongs, or to who just made it."""
-    return user(value) | {"creds": {"token": token}, "ssh_private_key": private_key}
+    return user(value, rules) | {"creds": {"token": token}, "ssh_private_key": private_key}
 
 
-def project(value: Project, owner: User, members: Sequence[Membership]) -> dict[str, Any]:
+def project(value: Project, rules: Rules, owner: User, members: Sequence[Membership]) -> dict[str, Any]:
     """Backends are a list of what can be configured; those that only we have do not appear in it."""
     return {
         "project_id": value.id,
         "project_name": value.name,
-        "owner": user(owner),
+        "owner": user(owner, rules),
         "created_at": stamp(value.created_at),
         "backends": [],
-        "members": [
-            {
-                "user": user(one.user),
-                "project_role": one.role,
-                "permissions": {
-                    "can_manage_ssh_fleets": True,
-                    "can_manage_secrets": one.role in ("admin", "manager") or one.user.is_admin,
-                },
-            }
-            for one in members
-        ],
+        "members": [_member(one, value, rules) for one in members],
         "is_public": value.is_public,
-        "templates_repo": None,
+        "templates_repo": value.templates_repo,
+    }
+
+
+def _member(value: Membership, of: Project, rules: Rules) -> dict[str, Any]:
+    access = Access(value.user, of, value.role)
+    return {
+        "user": user(value.user, rules),
+        "project_role": value.role,
+        "permissions": {
+            "can_manage_ssh_fleets": manages_ssh_fleets(rules, access),
+            "can_manage_secrets": manages_secrets(rules, access),
+        },
     }

@@ -1,0 +1,118 @@
+"""Members of projects and their roles."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dstack.errors import AccessDenied, ResourceNotFound
+from dstack.model.event import Event, EventTarget
+from dstack.model.wire.requests import MemberSetting
+from dstack.server.auth.identity import USER_COLUMNS, Access, user_of
+from dstack.server.parts import Parts
+from dstack.server.services.wire.people import Membership
+from dstack.server.store.commit import record_events
+from dstack.server.store.tables import member, user
+
+_ADMINS_ONLY = "an admin of the project can say who its admins are"
+
+
+async def add(parts: Parts, access: Access, settings: Sequence[MemberSetting]) -> None:
+    """Add members, or give those that are there another role."""
+    async with parts.database.write() as connection:
+        await _check_admins_stay(connection, access, settings)
+        await _put_members(connection, access, settings)
+        await record(connection, parts, access, f"Project members added: {_listed(settings)}")
+
+
+async def set_(parts: Parts, access: Access, settings: Sequence[MemberSetting]) -> None:
+    """Make the members exactly these."""
+    async with parts.database.write() as connection:
+        await _check_admins_stay(connection, access, settings, only_these=True)
+        await connection.execute(delete(member).where(member.c.project_id == access.project.id))
+        await _put_members(connection, access, settings)
+        await record(connection, parts, access, f"Project members set: {_listed(settings)}")
+
+
+async def remove(parts: Parts, access: Access, usernames: Sequence[str]) -> None:
+    """Raises AccessDenied unless the caller manages the project, or leaves it."""
+    leaves = set(usernames) == {access.user.username}
+    if not access.manages and not leaves:
+        raise AccessDenied("Access denied")
+    async with parts.database.write() as connection:
+        if not access.administers and not leaves:
+            await _check_no_admin(connection, access, usernames)
+        ids = await _user_ids(connection, usernames)
+        of_project = member.c.project_id == access.project.id
+        await connection.execute(delete(member).where(of_project, member.c.user_id.in_(sorted(ids.values()))))
+        await record(connection, parts, access, f"Project members removed: {', '.join(sorted(usernames))}")
+
+
+async def members_of(
+    connection: AsyncConnection, project_ids: Sequence[str], username: str | None = None
+) -> dict[str, list[Membership]]:
+    statement = (
+        select(member.c.project_id.label("of_project"), member.c.role, *USER_COLUMNS)
+        .join(user, user.c.id == member.c.user_id)
+        .where(member.c.project_id.in_(project_ids))
+        .order_by(user.c.created_at, user.c.id)
+    )
+    if username is not None:
+        statement = statement.where(user.c.username == username)
+    members: dict[str, list[Membership]] = defaultdict(list)
+    for row in await connection.execute(statement):
+        members[row.of_project].append(Membership(user_of(row), row.role))
+    return members
+
+
+async def _put_members(connection: AsyncConnection, access: Access, settings: Sequence[MemberSetting]) -> None:
+    wanted = {one.username: one.project_role for one in settings}
+    ids = await _user_ids(connection, list(wanted))
+    if not wanted:
+        return
+    of_project = member.c.project_id == access.project.id
+    await connection.execute(delete(member).where(of_project, member.c.user_id.in_(sorted(ids.values()))))
+    rows = [{"project_id": access.project.id, "user_id": ids[name], "role": role} for name, role in wanted.items()]
+    await connection.execute(insert(member), rows)
+
+
+async def _check_admins_stay(
+    connection: AsyncConnection, access: Access, settings: Sequence[MemberSetting], only_these: bool = False
+) -> None:
+    """Raises AccessDenied when a manager, who is no admin, makes or unmakes an admin of the project."""
+    if access.administers:
+        return
+    members = (await members_of(connection, [access.project.id]))[access.project.id]
+    before = {one.user.username for one in members if one.role == "admin"}
+    wanted = {one.username: one.project_role for one in settings}
+    after = {name for name in before if only_these is False and name not in wanted}
+    after |= {name for name, role in wanted.items() if role == "admin"}
+    if before != after:
+        raise AccessDenied("Access denied", hint=_ADMINS_ONLY)
+
+
+async def _check_no_admin(connection: AsyncConnection, access: Access, usernames: Sequence[str]) -> None:
+    members = (await members_of(connection, [access.project.id]))[access.project.id]
+    if any(one.role == "admin" and one.user.username in usernames for one in members):
+        raise AccessDenied("Access denied", hint=_ADMINS_ONLY)
+
+
+async def _user_ids(connection: AsyncConnection, usernames: Sequence[str]) -> dict[str, str]:
+    statement = select(user.c.username, user.c.id).where(user.c.username.in_(sorted(set(usernames))))
+    ids = {name: id_ for name, id_ in await connection.execute(statement)}
+    absent = sorted(set(usernames) - ids.keys())
+    if absent:
+        raise ResourceNotFound(f"User not found: {', '.join(absent)}")
+    return ids
+
+
+def _listed(settings: Sequence[MemberSetting]) -> str:
+    return ", ".join(f"{one.username} ({one.project_role})" for one in settings)
+
+
+async def record(connection: AsyncConnection, parts: Parts, access: Access, message: str) -> None:
+    target = EventTarget("project", access.project.id, access.project.name)
+    await record_events(connection, [Event(message, (target,), access.user.id, access.project.id)], parts.clock.now())
