@@ -139,3 +139,16 @@ async def test_a_plan_that_a_client_sends_back_is_understood(api: Api) -> None:
     again = await _plan(api, plan["run_spec"])
     assert again["effective_run_spec"] == plan["effective_run_spec"]
     assert again["job_plans"][0]["total_offers"] == 1
+
+
+async def test_a_type_that_is_not_executed_yet_is_refused_by_its_name(api: Api) -> None:
+    spec = task("true") | {"configuration": {"type": "service", "port": 80, "image": "a"}}
+    answer = await api.raw("runs/get_plan", {"run_spec": spec})
+    assert answer.status_code == 400
+    assert "type: service is not supported yet by this server; supported: task, fleet" in answer.text
+
+
+async def test_a_single_gpu_memory_that_leaves_no_offer_is_remarked(api: Api) -> None:
+    await _make_fleet(api)
+    plan = await _plan(api, task("true", resources={"gpu": "24GB"}))
+    assert [line for line in plan["x_notices"] if "`24GB..` is that or more" in line]

@@ -13,6 +13,7 @@ from dstack.cli.failures import Quit
 from dstack.cli.overrides import Configuration, Overrides, applied
 from dstack.cli.prompts import confirm
 from dstack.cli.terminal import error, say, warn
+from dstack.model.configurations.hints import local_files, possible_files
 from dstack.model.configurations.reading import read
 from dstack.model.configurations.support import executed
 
@@ -53,6 +54,9 @@ def prepare(options: Options) -> Prepared:
     for notice in reading.notices:
         warn(notice)
     configuration = executed(reading.configuration, reading.at(source.shown, "type"))
+    present = [path for path in possible_files(configuration) if os.path.isfile(source.folder / path)]
+    for hint in local_files(configuration, present):
+        warn(hint)
     return Prepared(applied(configuration, options.overrides, os.environ), source.shown, source.folder)
 
 

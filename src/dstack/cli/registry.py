@@ -28,6 +28,7 @@ COMMANDS = (
     Entry("fleet", "fleet:fleet", "Fleets and their instances"),
     Entry("event", "event:event", "What happened, and who did it"),
     Entry("secret", "secret:secret", "Values that runs may use and nobody sees"),
+    Entry("schema", "schema:schema", "The JSON schema of configuration files, for editors"),
     Entry("why", "why:why", "Why a run or a fleet is where it is"),
 )
 ALIASES = {"destroy": "delete"}

@@ -162,7 +162,7 @@ Retry = Annotated[
 Duration = Annotated[int, read_by(parse_duration, TEXT)]
 OffDuration = Annotated[int | Literal["off"] | None, read_all_by(parse_off_duration, TEXT, FLAG)]
 IdleDuration = Annotated[int | None, read_all_by(parse_idle_duration, TEXT, FLAG)]
-BackendName = Annotated[str, read_all_by(_backend)]
+BackendName = Annotated[str, read_all_by(_backend, {"enum": list(BACKEND_NAMES)})]
 
 
 class ProvisioningParams(Model):

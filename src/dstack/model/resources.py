@@ -121,7 +121,9 @@ class GPUSpec(Model):
     count: Annotated[IntRange, range_by(parse_gpu_count)] = IntRange(min=1)
     memory: GpuMemory | None = None
     total_memory: GpuMemory | None = None
-    compute_capability: Annotated[tuple[int, int] | None, read_by(parse_compute_capability, TEXT, NUMBER)] = None
+    compute_capability: Annotated[
+        tuple[int, int] | None, read_by(parse_compute_capability, TEXT, NUMBER, {"type": "array"})
+    ] = None
 
     @model_validator(mode="before")
     @classmethod

@@ -49,6 +49,13 @@ def parse_name(value: Any) -> str:
     return value
 
 
+def parse_project(value: Any) -> str:
+    """A legal name of a project."""
+    if not isinstance(value, str) or not _PROJECT.fullmatch(value):
+        raise Invalid(f"{show(value)} is not a name of a project, expected 1 to 50 letters, digits, `-` and `_`")
+    return value
+
+
 def parse_reference(value: Any) -> Reference:
     """`name` or `project/name`."""
     if not isinstance(value, str):

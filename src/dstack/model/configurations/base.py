@@ -24,7 +24,7 @@ def _python(value: Any) -> str:
     return version
 
 
-PythonVersion = Annotated[str, read_by(_python, NUMBER)]
+PythonVersion = Annotated[str, read_by(_python, NUMBER, {"enum": list(PYTHON_VERSIONS)})]
 
 
 def _shell(value: Any) -> str:

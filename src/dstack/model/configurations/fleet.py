@@ -35,10 +35,17 @@ PortNumber = Annotated[int | None, read_by(parse_port_number, TEXT)]
 NodeCount = Annotated[int, read_by(parse_int, TEXT)]
 
 
+_NODES_FORM = {
+    "type": "object",
+    "properties": {"min": {}, "target": {}, "max": {}},
+    "additionalProperties": False,
+}
+
+
 class FleetNodesSpec(Model):
     """How many instances: `min` are kept, `target` are made at the start, None in `max` is without limit."""
 
-    SHORT_FORMS = (TEXT, NUMBER)
+    SHORT_FORMS = (TEXT, NUMBER, _NODES_FORM)
 
     min: NodeCount
     target: NodeCount

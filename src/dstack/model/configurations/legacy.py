@@ -124,3 +124,8 @@ _STILL_UNDERSTOOD = {
     "home_dir": "`home_dir` is an old form, which sets `HOME`; write `HOME=...` in `env`",
     "setup": "`setup` is an old form, whose commands run first; write them first in `commands`",
 }
+# Each old key of runs and profiles with the present one that it becomes.
+OLD_KEYS = {old: new for old, (new, _) in _REPLACED.items()} | {
+    "termination_policy": "idle_duration",
+    "termination_idle_time": "idle_duration",
+}

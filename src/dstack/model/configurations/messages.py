@@ -222,8 +222,6 @@ _WORDS: dict[str, Words] = {
     "less_than": _bound("less than", "lt"),
     "less_than_equal": _bound("at most", "le"),
     "too_short": _says("is empty, expected at least one item"),
-    "too_long": lambda got, value, context: (
-        f"has {context['actual_length']} items, expected {context['max_length']} at most"
-    ),
-    "string_too_long": lambda got, value, context: f"is too long, expected {context['max_length']} characters at most",
+    "too_long": _too_long("items"),
+    "string_too_long": _too_long("characters"),
 }

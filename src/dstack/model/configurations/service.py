@@ -65,6 +65,8 @@ class ReplicaGroupRouterConfig(Model):
 class ReplicaGroup(Model):
     """Replicas of a service that are alike; its resources do not come from the top level."""
 
+    SHORT_FORMS = ({"type": "object", "required": ["count"]},)
+
     name: GroupName | None = None
     replicas: Replicas = IntRange(min=1, max=1)
     scaling: ScalingSpec | None = None

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from dstack.errors import ConfigurationError
 from dstack.model.configurations.fleet import FleetConfiguration
+from dstack.model.configurations.hints import remarks
 from dstack.model.configurations.task import TaskConfiguration
 from dstack.model.profile import ProvisioningParams
 
@@ -60,7 +61,7 @@ def unsupported(configuration: ProvisioningParams) -> list[str]:
 
 def notices(configuration: ProvisioningParams) -> list[str]:
     """What the plan only mentions, because the run makes sense without it."""
-    return _matching(_NOTED, configuration)
+    return _matching(_NOTED, configuration) + remarks(configuration)
 
 
 def _matching(rules: tuple[_Rule, ...], configuration: ProvisioningParams) -> list[str]:

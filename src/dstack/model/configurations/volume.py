@@ -68,8 +68,7 @@ class VolumeConfiguration(Model):
                 raise Invalid(f"is not known to {where}", at=(field,))
         for field in kind.required:
             if getattr(self, field) is None:
-                needs = "needs it" if self.backend else "needs it (or name a `backend`)"
-                raise Invalid(f"is missing, {where} {needs}", at=(field,))
+                raise Invalid(f"has no `{field}`, which {where} needs")
         if self.size == 0:
             raise Invalid("is zero, expected a size such as `100GB`", at=("size",))
         if "size" in kind.fields and kind.existing and self.size is None and not self.external:

@@ -11,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.control import wording
 from dstack.control.run.decide import queue_ref
-from dstack.control.scheduling import fleet_candidates
+from dstack.control.scheduling import Matching, fleet_candidates
 from dstack.errors import DstackError
 from dstack.ids import new_id
 from dstack.model.configurations import support
+from dstack.model.configurations.hints import exact_gpu_memory
 from dstack.model.event import Event
 from dstack.model.fleet import Fleet, FleetSpec
 from dstack.model.row import Ref
@@ -48,18 +49,25 @@ async def get_plan(parts: Parts, access: Access, request: GetFleetPlan) -> dict[
         if existing is not None:
             current = (await render(connection, [existing], {access.project.id: access.project.name}))[0]
     update = existing is not None and not not_in_place(existing.spec, effective)
+    matching = fleet_candidates(effective.configuration, offers, at=parts.clock.now())
     plan = FleetPlan(
         project_name=access.project.name,
         username=access.user.username,
         spec=spec,
         effective=effective,
-        matching=fleet_candidates(effective.configuration, offers, at=parts.clock.now()),
+        matching=matching,
         current=current,
         action="update" if update else "create",
-        notices=tuple(support.notices(effective.configuration)),
+        notices=(*support.notices(effective.configuration), *_why_none_fits(effective, matching)),
         refusals=refusals(effective),
     )
     return fleet_plan(plan, max_offers=MAX_OFFERS)
+
+
+def _why_none_fits(spec: FleetSpec, matching: Matching) -> list[str]:
+    if matching.candidates:
+        return []
+    return exact_gpu_memory(spec.configuration.resources, {drop.stage for drop in matching.report.drops})
 
 
 async def apply_plan(parts: Parts, access: Access, request: ApplyFleetPlan) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dstack.control.run.submission import job_spec, node_count
 from dstack.control.scheduling import Matching, candidates
 from dstack.model.configurations import support
+from dstack.model.configurations.hints import exact_gpu_memory
 from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance
 from dstack.model.job import JobSpec
@@ -139,9 +141,19 @@ def _plan(
         jobs=tuple(JobPlan(one, matched[one.requirements.model_dump_json()]) for one in specs),
         current=shown,
         action="update" if update else "create",
-        notices=() if offers_only else notices(spec, pool),
+        notices=() if offers_only else (*notices(spec, pool), *_why_none_fits(specs, matched)),
         refusals=() if offers_only else refusals(spec, pool),
     )
+
+
+def _why_none_fits(specs: list[JobSpec], matched: Mapping[str, Matching]) -> list[str]:
+    found: list[str] = []
+    for one in specs:
+        result = matched[one.requirements.model_dump_json()]
+        if not result.candidates:
+            stages = {drop.stage for drop in result.report.drops}
+            found += exact_gpu_memory(one.requirements.resources, stages)
+    return list(dict.fromkeys(found))
 
 
 async def _active(connection: AsyncConnection, project_id: str, name: str | None) -> Run | None:
