@@ -34,7 +34,7 @@ from dstack.server.exclusive import exclusive
 from dstack.server.logs.files import LogStore
 from dstack.server.parts import Parts
 from dstack.server.routes import install
-from dstack.server.services import bootstrap
+from dstack.server.services import backends_file, bootstrap
 from dstack.server.services.backends import ProjectBackends
 from dstack.server.services.offers import OffersService
 from dstack.server.services.secrets import resolve_secrets
@@ -89,11 +89,13 @@ def _http(lifespan: Callable | None) -> FastAPI:
 async def running(settings: Settings, clock: Clock) -> AsyncIterator[Running]:
     """Everything but HTTP: data folder, database, engine, effects, links. Raises DstackError when it cannot start."""
     with exclusive(settings.data_dir):
+        file = backends_file.read(settings.data_dir, settings.default_project)
         cipher, database, token = await _open(settings, clock)
         try:
             server = _wire(settings, clock, cipher, database, token)
             await server.parts.store.disown(server.parts.owner)
             try:
+                await backends_file.apply(server.parts, file)
                 async with _working(server.workers):
                     yield server
             finally:
@@ -139,7 +141,7 @@ def _wire(settings: Settings, clock: Clock, cipher: Cipher, database: Database, 
     blobs = BlobStore(settings.data_dir / "blobs")
     gauges = Gauges(database, changes)
 
-    links = HostLinks(store, logs, gauges, clock, backends, lambda: engine.kick())
+    links = HostLinks(store, logs, gauges, clock, backends, lambda: engine.kick(), lambda: acts.kick())
     instances = InstanceEffects(store, backends)
 
     async def secrets_of(project_id: str, names: Sequence[str]) -> Mapping[str, str]:
@@ -154,7 +156,7 @@ def _wire(settings: Settings, clock: Clock, cipher: Cipher, database: Database, 
         ("job", "remove_task"): tasks.remove,
     }
     acts = ActRunner(store, clock, owner, handlers, settings.act_workers, lambda: engine.kick())
-    probes = ProbeRunner({("instance", "describe_instance"): instances.describe})
+    probes = ProbeRunner({("instance", "describe_instance"): instances.describe}, lambda: engine.kick())
 
     def touched(refs: set[Ref]) -> None:
         changes.publish(f"{ref.kind}:{ref.id}" for ref in refs)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from dstack.model.base import NUMBER, TEXT, Integer, Model, Number, read_by
 from dstack.model.offer import Availability, Gpu
-from dstack.values.duration import parse_duration
+from dstack.values.duration import MAX_SECONDS, parse_duration
 from dstack.values.gpu import parse_gpu
 from dstack.values.grammar import Invalid, is_number, show
 from dstack.values.memory import parse_memory
@@ -37,9 +37,11 @@ class FailureKind(StrEnum):
 
 def _seconds(value: Any) -> float:
     """`0.2`, or a duration."""
-    if is_number(value) and value >= 0:
-        return float(value)
-    return float(parse_duration(value))
+    try:
+        seconds = float(value) if is_number(value) or isinstance(value, str) else -1.0
+    except ValueError:
+        seconds = -1.0
+    return seconds if 0 <= seconds < MAX_SECONDS else float(parse_duration(value))
 
 
 def _gpus(value: Any) -> tuple[Gpu, ...]:

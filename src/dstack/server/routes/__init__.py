@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from dstack.server.routes import (
     account,
+    backends,
     errors,
     events,
     files,
@@ -26,12 +27,13 @@ from dstack.server.routes import (
     version,
 )
 
-_MODULES = (
+MODULES = (
     server,
     account,
     users,
     public_keys,
     projects,
+    backends,
     runs,
     fleets,
     instances,
@@ -51,5 +53,5 @@ def install(app: FastAPI) -> None:
     errors.install(app)
     app.add_middleware(size.SizeLimit)
     app.add_middleware(version.VersionCheck)
-    for module in _MODULES:
+    for module in MODULES:
         app.include_router(module.router)

@@ -43,9 +43,3 @@ async def list_providers() -> Response:
 async def get_next_redirect(_: NextRedirect) -> Response:
     """Where to go on after a sign-on: nowhere, as none was begun here."""
     return reply({"redirect_url": None})
-
-
-@router.post("/api/backends/list_types")
-async def list_backend_types() -> Response:
-    """Backends that a project can configure by itself: none in this release; `local` belongs to the server."""
-    return reply([])
