@@ -82,12 +82,29 @@ def test_pulling_is_reported():
 
 def test_running_takes_over_what_the_agent_says():
     i = instance(**BUSY)
-    j = job(on=i, task_started=True, max_duration="1h")
+    j = job(on=i, task_started=True, max_duration="1h", submitted_at=T0 - 9)
     report = TaskReported(state=wire.RUNNING, started_at=T0 - 2, working_dir="/w", user="u", ports={"80": 5000})
     fields = changed(decided(j, i, report), j)
     assert fields["status"] is JobStatus.RUNNING
     assert (fields["running_since"], fields["max_duration_deadline"]) == (T0 - 2, T0 - 2 + 3600)
     assert (fields["working_dir"], fields["username"], fields["port_mapping"]) == ("/w", "u", {"80": 5000})
+
+
+def test_an_agent_whose_clock_is_behind_does_not_use_up_the_jobs_time():
+    i = instance(**BUSY)
+    j = job(on=i, task_started=True, max_duration="1h")
+    fields = changed(decided(j, i, TaskReported(state=wire.RUNNING, started_at=T0 - 86400)), j)
+    assert (fields["status"], fields["max_duration_deadline"]) == (JobStatus.RUNNING, j.submitted_at + 3600)
+
+
+def test_a_job_that_was_not_started_in_time_says_what_its_last_try_met():
+    i = instance(**BUSY)
+    j = job(on=i, provisioning_deadline=T0)
+    start = Pending("start_task", "token", 5, T0 - 600, "the agent cannot take the task now: no space left")
+    d = decide(JobSnapshot(j, i, (start,)), T0)
+    assert changed(d, j)["termination_message"].endswith(
+        "within 10m: the agent cannot take the task now: no space left"
+    )
 
 
 def test_an_agent_whose_clock_is_ahead_cannot_start_a_job_in_the_future():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dstack.control.kernel import Decision
-from dstack.control.queue.decide import decide
+from dstack.control.queue.decide import MAX_UNITS, decide
 from dstack.control.snapshots import QueueSnapshot
 from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance, InstanceStatus
@@ -202,3 +202,15 @@ def test_with_nobody_waiting_nothing_is_decided():
     turn = turned()
     assert turn.units == ()
     assert turn.own.empty
+
+
+def test_jobs_that_only_wait_hold_up_nobody_behind_them_and_let_the_queue_rest():
+    small = fleet("small", nodes="0..1")
+    going = instance(of=small, status=InstanceStatus.TERMINATING, busy_blocks=0)
+    other = fleet("other", nodes="0..1")
+    waiting = [job(f"w{n}", fleets=["small"], submitted_at=T0 - 100 + n / 100) for n in range(MAX_UNITS + 9)]
+    last = job("last", fleets=["other"])
+    first = turned(*waiting, last, fleets=(small, other), instances=(going,))
+    assert changed(first.units[-1], last)["status"] is JobStatus.PROVISIONING
+    seen = [w.replace(placement=changed(u, w)["placement"]) for w, u in zip(waiting, first.units, strict=False)]
+    assert turned(*seen, fleets=(small, other), instances=(going,)).own.wake_at > T0

@@ -88,7 +88,9 @@ def _late(d: Draft[Job], instance: Instance | None) -> bool:
         ending.begin(d, Reason.WAITING_RUNNER_LIMIT_EXCEEDED, f"The image was not pulled within {limit}")
     else:
         limit = wording.duration(JOB_START_S)
-        ending.begin(d, Reason.WAITING_RUNNER_LIMIT_EXCEEDED, f"The agent did not start the job within {limit}")
+        start = d.pending("start_task")
+        why = f": {start.last_error}" if start is not None and start.last_error else ""
+        ending.begin(d, Reason.WAITING_RUNNER_LIMIT_EXCEEDED, f"The agent did not start the job within {limit}{why}")
     return True
 
 

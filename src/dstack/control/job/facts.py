@@ -63,7 +63,8 @@ def _report(d: Draft[Job], facts: Facts, report: TaskReported) -> None:
     if report.ports:
         fields["port_mapping"] = dict(report.ports)
     if report.started_at is not None and d.row.running_since is None:
-        fields["running_since"] = min(report.started_at, d.now)  # the agent's clock may be ahead
+        # The agent's clock may be ahead, or behind, which would use up the job's max_duration at once.
+        fields["running_since"] = max(min(report.started_at, d.now), d.row.submitted_at)
     if report.state in wire.ENDED:
         fields["task_ended"] = True
         if report.exit_code is not None:

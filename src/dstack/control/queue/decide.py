@@ -10,7 +10,7 @@ from dstack.control.policy.deadlines import QUEUE_WAIT_S, RECHECK_S
 from dstack.control.queue.ledger import Ledger
 from dstack.control.queue.refusal import refusal
 from dstack.control.queue.seating import Seating
-from dstack.control.scheduling.place import Ask, Placed, Unit, Unplaceable, Waiting, place
+from dstack.control.scheduling.place import Ask, Outcome, Placed, Unit, Unplaceable, Waiting, place
 from dstack.control.scheduling.pool import Pool
 from dstack.control.snapshots import QueueSnapshot
 from dstack.model.job import Job, JobStatus, PlacementReport
@@ -28,10 +28,10 @@ def decide(s: QueueSnapshot, now: float) -> Turn:
     gangs = _gangs(s.jobs)
     if not gangs:  # the usual turn: something became free and nobody waits
         return Turn(_own(s, now, now + RECHECK_S))
-    outcomes = place(Pool(s.fleets, s.instances, s.offers), [_unit(g) for g in gangs[:MAX_UNITS]], at=now)
+    outcomes = _outcomes(s, gangs, now)
     ledger = Ledger()
     seating = Seating(s.queue, ledger, now)
-    wake_at = now + RECHECK_S if len(gangs) <= MAX_UNITS else now
+    wake_at = now + RECHECK_S if len(outcomes) == len(gangs) else now
     units: list[Decision] = []
     for gang, outcome in zip(gangs, outcomes, strict=False):
         match outcome:
@@ -48,6 +48,17 @@ def decide(s: QueueSnapshot, now: float) -> Turn:
             ledger.accept(unit)
             units.append(unit)
     return Turn(_own(s, now, wake_at), tuple(units))
+
+
+def _outcomes(s: QueueSnapshot, gangs: list[Gang], now: float) -> list[Outcome]:
+    """What becomes of the first gangs. Those that only wait must not hold up the ones behind them, nor make the queue
+    look again and again: when all of a turn do, it goes on with the next."""
+    pool = Pool(s.fleets, s.instances, s.offers)
+    outcomes: list[Outcome] = []
+    while len(outcomes) < len(gangs) and all(isinstance(o, Waiting) for o in outcomes):
+        some = gangs[len(outcomes) : len(outcomes) + MAX_UNITS]
+        outcomes += place(pool, [_unit(g) for g in some], at=now)
+    return outcomes
 
 
 def _own(s: QueueSnapshot, now: float, wake_at: float) -> Decision:
