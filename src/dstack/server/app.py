@@ -141,7 +141,7 @@ def _wire(settings: Settings, clock: Clock, cipher: Cipher, database: Database, 
     blobs = BlobStore(settings.data_dir / "blobs")
     gauges = Gauges(database, changes)
 
-    links = HostLinks(store, logs, gauges, clock, backends, lambda: engine.kick())
+    links = HostLinks(store, logs, gauges, clock, backends, lambda: engine.kick(), lambda: acts.kick())
     instances = InstanceEffects(store, backends)
 
     async def secrets_of(project_id: str, names: Sequence[str]) -> Mapping[str, str]:
@@ -156,7 +156,7 @@ def _wire(settings: Settings, clock: Clock, cipher: Cipher, database: Database, 
         ("job", "remove_task"): tasks.remove,
     }
     acts = ActRunner(store, clock, owner, handlers, settings.act_workers, lambda: engine.kick())
-    probes = ProbeRunner({("instance", "describe_instance"): instances.describe})
+    probes = ProbeRunner({("instance", "describe_instance"): instances.describe}, lambda: engine.kick())
 
     def touched(refs: set[Ref]) -> None:
         changes.publish(f"{ref.kind}:{ref.id}" for ref in refs)

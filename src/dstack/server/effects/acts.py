@@ -93,8 +93,8 @@ class ActRunner:
         for one in claimed:
             known = one.token in self._running
             self._running[one.token] = one
-            # One that runs here still, though its lease is over (the machine was suspended), is not begun once more: its
-            # end is recorded under the newest claim.
+            # One that runs here still, though its lease is over (the machine was suspended), is not begun once more:
+            # its end is recorded under the newest claim.
             if not known:
                 group.create_task(self._perform(one))
         if claimed:

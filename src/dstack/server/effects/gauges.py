@@ -34,13 +34,12 @@ class Gauges:
                 await connection.execute(statement.on_conflict_do_update(index_elements=["job_id"], set_=values))
         self._changes.publish([f"job:{r.id}" for r in reports])
 
-    async def sampled(self, samples: Sequence[tuple[str, TaskMetrics]]) -> None:
-        """Append metrics; samples older than an hour are dropped."""
+    async def sampled(self, samples: Sequence[tuple[str, TaskMetrics]], now: float) -> None:
+        """Append metrics; samples older than an hour are dropped, by our clock: a host's may be wrong."""
         if not samples:
             return
         insert = sqlite_insert if self._database.sqlite else pg_insert
         rows = [{"job_id": job_id, "at": m.at, "sample": json.dumps(to_json(m))} for job_id, m in samples]
-        oldest = max(m.at for _, m in samples) - KEEP_METRICS_S
         async with self._database.write() as connection:
             await connection.execute(insert(job_metric).on_conflict_do_nothing(), rows)
-            await connection.execute(delete(job_metric).where(job_metric.c.at < oldest))
+            await connection.execute(delete(job_metric).where(job_metric.c.at < now - KEEP_METRICS_S))

@@ -43,6 +43,7 @@ class HostLink:
         gauges: Gauges,
         clock: Clock,
         kick_engine: Callable[[], None],
+        kick_acts: Callable[[], None],
     ):
         self.client: AgentClient | None = None
         self._instance = instance
@@ -52,7 +53,9 @@ class HostLink:
         self._gauges = gauges
         self._clock = clock
         self._kick_engine = kick_engine
+        self._kick_acts = kick_acts
         self._told: dict[str, TaskReported] = {}
+        self._ours: set[str] = set()
         self._tasks: dict[str, TaskReport] = {}
         self._pulls: dict[str, LogPull] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -63,13 +66,12 @@ class HostLink:
         delay = FIRST_RETRY_S
         try:
             while True:
-                was_up = self._up
                 lost = await self._until_lost()
                 await self._close()
-                if self._up and lost is not None:
-                    await self._tell_lost(lost)
-                delay = FIRST_RETRY_S if was_up != self._up else min(delay * 2, MAX_RETRY_S)
+                if self._up and lost is not None and await self._tell_lost(lost):
+                    delay = FIRST_RETRY_S
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+                delay = min(delay * 2, MAX_RETRY_S)
         finally:
             await self._close()
 
@@ -84,13 +86,15 @@ class HostLink:
             log.exception("the link to %s broke; connecting again", self._instance.name)
         return lost
 
-    async def _tell_lost(self, message: str) -> None:
+    async def _tell_lost(self, message: str) -> bool:
         try:
             await self._observe([(self._instance.ref, LinkDown(message=message))])
-            self._up = False
         except Exception:
             # E.g. the server's disk is full. The other links and the server live on; it is told after the next try.
             log.exception("that %s was lost could not be recorded; trying again", self._instance.name)
+            return False
+        self._up = False
+        return True
 
     def follow(self, report: TaskReport) -> None:
         """Store the log of this task from now on."""
@@ -104,6 +108,7 @@ class HostLink:
     def forget(self, job_id: str) -> None:
         self._tasks.pop(job_id, None)
         self._told.pop(job_id, None)
+        self._ours.discard(job_id)
         pull = self._pulls.pop(job_id, None)
         if pull is not None and pull.task is not None:
             pull.task.cancel()
@@ -129,32 +134,51 @@ class HostLink:
             expected = await self._expected()
             page = await client.events("", 0, 0.0)
             await self._resume(LinkUp(host=host_info(facts)), page.tasks, expected)
-            self._up = True
             group.create_task(self._sample(client))
             while True:
                 page = await client.events(page.run, page.seq, POLL_S)
-                await self._tell([(Ref("job", t.id), t) for t in page.tasks])
+                ours, over = await self._sort(page.tasks)
+                await self._tell(ours)
+                await self._clean(over)
 
     async def _resume(self, up: LinkUp, tasks: list[TaskReport], expected: list[Job]) -> None:
         """The link is up: tell so, tell every task's state, and which tasks the host should have but has not."""
         self._told.clear()
+        self._ours.clear()
+        ours, over = await self._sort(tasks)
         present = {t.id for t in tasks}
-        over = await self._over(present)
         lost = [(j.ref, TaskLost()) for j in expected if j.id not in present]
-        await self._tell([(Ref("job", t.id), t) for t in tasks if t.id not in over], [(self._instance.ref, up), *lost])
+        await self._tell(ours, [(self._instance.ref, up), *lost])
+        self._up = True
+        # What was tried in vain while the host was away need not wait for the end of its pause.
+        await self._store.hasten_acts(self._instance.id, self._clock.now())
+        self._kick_acts()
         await self._clean(over)
 
-    async def _tell(self, reports: list[tuple[Ref, TaskReport]], also: list[Seen] | None = None) -> None:
+    async def _sort(self, reports: list[TaskReport]) -> tuple[list[TaskReport], set[str]]:
+        """Reports of jobs that were placed on this host; and which of its tasks are over for us: their end was not
+        confirmed while the host could not be reached.
+
+        A host is not believed about the jobs of others. Tasks of jobs that we do not know at all are not ours to kill:
+        the database may be an old backup.
+        """
+        fresh = {r.id for r in reports} - self._ours
+        statuses = await self._placed(fresh) if fresh else {}
+        over = {job_id for job_id, status in statuses.items() if status in Job.terminal_statuses()}
+        self._ours |= statuses.keys() - over
+        return [r for r in reports if r.id in self._ours], over
+
+    async def _tell(self, reports: list[TaskReport], also: list[Seen] | None = None) -> None:
         seen: list[Seen] = list(also or [])
-        for ref, report in reports:
+        for report in reports:
             self.follow(report)
             news = reported(report)
             if news is not None and self._told.get(report.id) != news:
                 self._told[report.id] = news
-                seen.append((ref, news))
+                seen.append((Ref("job", report.id), news))
         if seen:
             await self._observe(seen)
-        await self._gauges.pulling([r for _, r in reports if r.pull is not None], self._clock.now())
+        await self._gauges.pulling([r for r in reports if r.pull is not None], self._clock.now())
 
     async def _observe(self, seen: list[Seen]) -> None:
         await self._store.observe(seen, self._clock.now())
@@ -172,23 +196,25 @@ class HostLink:
             found = await connection.execute(select(table).where(condition))
             return [decode(Job, m) for m in found.mappings()]
 
-    async def _over(self, task_ids: set[str]) -> set[str]:
-        """Those whose job is finished for us: its end was not confirmed while the host could not be reached.
-
-        Tasks of jobs that we do not know at all are not ours to kill: the database may be an old backup.
-        """
+    async def _placed(self, job_ids: set[str]) -> dict[str, str]:
+        """Status by id, of those that were placed on this instance."""
         table = TABLES["job"]
-        condition = and_(table.c.id.in_(task_ids), table.c.status.in_(sorted(Job.terminal_statuses())))
+        condition = and_(table.c.id.in_(job_ids), table.c.instance_id == self._instance.id)
         async with self._store.database.read() as connection:
-            return set((await connection.execute(select(table.c.id).where(condition))).scalars())
+            found = await connection.execute(select(table.c.id, table.c.status).where(condition))
+            return {row.id: row.status for row in found}
 
     async def _clean(self, task_ids: set[str]) -> None:
-        """Have the host end and forget these tasks."""
+        """Have the host end and forget these tasks. One that takes its time to end is removed when it tells its end."""
         for task_id in sorted(task_ids):
-            if self.client is not None:
-                log.warning("task %s still was on %s after its job had ended; removed", task_id, self._instance.name)
+            if self.client is None:
+                return
+            try:
                 await self.client.stop(task_id, StopRequest(grace_s=0.0))
                 await self.client.delete(task_id, 0, force=True)
+                log.warning("task %s still was on %s after its job had ended; removed", task_id, self._instance.name)
+            except AgentRefused as e:
+                log.warning("task %s still is on %s after its job had ended: %s", task_id, self._instance.name, e)
 
     async def _sample(self, client: AgentClient) -> None:
         """Metrics are samples by nature: the one thing here that is asked for again and again."""
@@ -201,7 +227,7 @@ class HostLink:
                     samples.append((job_id, await client.metrics(job_id)))
                 except (AgentRefused, AgentUnreachable):
                     continue  # it ended meanwhile, or is slow to measure; whether the host lives, the long poll says
-            await self._gauges.sampled(samples)
+            await self._gauges.sampled(samples, self._clock.now())
 
     async def _close(self) -> None:
         client, self.client, self._group = self.client, None, None

@@ -39,6 +39,7 @@ class HostLinks:
         clock: Clock,
         backends: ProjectBackends,
         kick_engine: Callable[[], None],
+        kick_acts: Callable[[], None],
     ):
         self._store = store
         self._logs = logs
@@ -46,6 +47,7 @@ class HostLinks:
         self._clock = clock
         self._backends = backends
         self._kick_engine = kick_engine
+        self._kick_acts = kick_acts
         self._links: dict[str, tuple[HostLink, asyncio.Task[None]]] = {}
         self._noticed: set[str] = set()
         self._news = asyncio.Event()
@@ -108,7 +110,8 @@ class HostLinks:
                 self._links.pop(instance.id)[1].cancel()
 
     def _open(self, group: asyncio.TaskGroup, instance: Instance) -> None:
-        link = HostLink(instance, self._connect, self._store, self._logs, self._gauges, self._clock, self._kick_engine)
+        kicks = self._kick_engine, self._kick_acts
+        link = HostLink(instance, self._connect, self._store, self._logs, self._gauges, self._clock, *kicks)
         self._links[instance.id] = (link, group.create_task(link.run()))
 
     async def _connect(self, instance: Instance) -> Connect:

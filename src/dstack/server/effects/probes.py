@@ -18,8 +18,9 @@ Asker = Callable[[Probe], Awaitable[None]]
 class ProbeRunner:
     """One question of a kind at a time for each resource."""
 
-    def __init__(self, askers: Mapping[tuple[str, str], Asker]):
+    def __init__(self, askers: Mapping[tuple[str, str], Asker], kick_engine: Callable[[], None]):
         self._askers = askers
+        self._kick_engine = kick_engine
         self._queue: asyncio.Queue[Probe] = asyncio.Queue(MAX_WAITING)
         self._waiting: set[tuple[Ref, str]] = set()
 
@@ -35,5 +36,6 @@ class ProbeRunner:
             self._waiting.discard((probe.ref, probe.verb))
             try:
                 await self._askers[probe.ref.kind, probe.verb](probe)
+                self._kick_engine()  # the answer may have made something due
             except Exception as e:
                 log.warning("probe %s of %s %s failed: %s", probe.verb, *probe.ref, type(e).__name__)

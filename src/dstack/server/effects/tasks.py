@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from dstack.agentapi.client import AgentRefused, AgentUnreachable
-from dstack.agentapi.wire import StopRequest
+from dstack.agentapi.client import AgentClient, AgentRefused, AgentUnreachable
+from dstack.agentapi.wire import StopRequest, TaskReport, TaskSpec
 from dstack.errors import DstackError
 from dstack.model.instance import Instance, InstanceStatus
 from dstack.model.job import Job
@@ -24,6 +24,7 @@ from dstack.server.store.store import Store
 SecretsOf = Callable[[str, Sequence[str]], Awaitable[Mapping[str, str]]]
 UPLOAD_DEADLINE_S = 600.0
 DRAIN_DEADLINE_S = 60.0
+_GOING = (InstanceStatus.TERMINATING, InstanceStatus.TERMINATED)
 
 
 class TaskEffects:
@@ -37,30 +38,34 @@ class TaskEffects:
     async def start(self, act: ClaimedAct) -> Done | Again:
         """Hand the task over; a resent one answers the present state, so this may run any number of times."""
         job, instance, fleet = await placed(self._store.database, act.ref.id)
-        if job.terminal or instance is None or fleet is None:
+        if job.terminal or instance is None or fleet is None or instance.status in _GOING:
             return Done()
         try:
             names = sorted(secret_names(job))
             secrets = await self._secrets_of(job.project_id, names) if names else {}
             spec = task_spec(job, instance, secrets, _plain(fleet.spec.configuration.env), self._settings)
         except (DstackError, ValueError) as e:
-            return Done(((act.ref, TaskRefused(message=f"Secrets interpolation error: {e}")),))
+            return _refused(act, f"Secrets interpolation error: {e}")
+        absent = next((a for a in spec.archives if not self._blobs.has(a.sha256)), None)
+        if absent is not None:
+            return _refused(act, f"The code archive {absent.sha256[:12]} is not on the server any more")
         try:
-            client = self._links.client(instance.id)
-            for archive in spec.archives:
-                if not await client.has_blob(archive.sha256):
-                    await client.put_blob(
-                        archive.sha256, self._blobs.path(archive.sha256), deadline_s=UPLOAD_DEADLINE_S
-                    )
-            report = await client.put_task(spec)
+            report = await self._hand_over(self._links.client(instance.id), spec)
         except AgentUnreachable as e:
             return Again(f"the host does not answer: {e}")
         except AgentRefused as e:
             if e.status >= 500:
                 return Again(f"the agent cannot take the task now: {e.message}")
-            return Done(((act.ref, TaskRefused(message=e.message)),))
+            return _refused(act, e.message)
         self._links.follow(instance.id, report)
         return Done(((act.ref, TaskAccepted()), *((act.ref, r) for r in _news(report))))
+
+    async def _hand_over(self, client: AgentClient, spec: TaskSpec) -> TaskReport:
+        for archive in spec.archives:
+            if not await client.has_blob(archive.sha256):
+                path = self._blobs.path(archive.sha256)
+                await client.put_blob(archive.sha256, path, deadline_s=UPLOAD_DEADLINE_S)
+        return await client.put_task(spec)
 
     async def stop(self, act: ClaimedAct) -> Done | Again:
         """Ask the task to end; its end is reported by the host's link. An unknown task is forbidden to start later."""
@@ -82,11 +87,16 @@ class TaskEffects:
         return Done(tuple((act.ref, r) for r in _news(report)))
 
     async def remove(self, act: ClaimedAct) -> Done | Again:
-        """Store the log to its last byte, then let the host forget the task."""
+        """Store the log to its last byte, then let the host forget the task.
+
+        With `force` the job is over for us, though nobody knows whether its end was ever ordered: it is, first.
+        """
         job, instance = await self._reachable(act.ref.id)
         if instance is None:
             return Done(((act.ref, TaskRemoved()),))
         try:
+            if act.payload.get("force"):
+                await self._links.client(instance.id).stop(job.id, StopRequest(grace_s=0.0))
             size = await self._links.drain(instance.id, job, DRAIN_DEADLINE_S)
             await self._links.client(instance.id).delete(job.id, size)
         except AgentUnreachable as e:
@@ -108,11 +118,17 @@ class TaskEffects:
         return job, None if gone else instance
 
 
+def _refused(act: ClaimedAct, message: str) -> Done:
+    """The task cannot start. An earlier try, of which no answer came back, may have started it all the same."""
+    refused = (act.ref, TaskRefused(message=message))
+    return Done((refused,) if act.fence <= 1 else ((act.ref, TaskAccepted()), refused))
+
+
 def _plain(env: Mapping[str, object]) -> dict[str, str]:
     """The variables that have a value; the client filled in those that had none."""
     return {name: value for name, value in env.items() if isinstance(value, str)}
 
 
-def _news(report: object) -> list[TaskReported]:
-    seen = reported(report)  # type: ignore[arg-type]
+def _news(report: TaskReport) -> list[TaskReported]:
+    seen = reported(report)
     return [seen] if seen is not None else []

@@ -68,7 +68,7 @@ class Engine:
         claims = await self._store.claim_due(self._clock.now(), self._owner, BATCH, LEASE_S)
         if not claims:
             return 0
-        snapshots = await self._store.load([c.ref for c in claims])
+        snapshots = await self._load(claims)
         batch: list[tuple[Claim, Turn]] = []
         poisoned: list[Claim] = []
         for claim in claims:
@@ -81,6 +81,20 @@ class Engine:
         if poisoned:
             await self._store.release(poisoned, self._clock.now() + POISON_S)
         return len(claims)
+
+    async def _load(self, claims: Sequence[Claim]) -> dict[Ref, Snapshot]:
+        """Snapshots by ref. One that cannot be read is absent, and does not stop the others."""
+        try:
+            return await self._store.load([c.ref for c in claims])
+        except Exception:
+            log.warning("a batch of %d rows could not be loaded; loading one by one", len(claims))
+        found: dict[Ref, Snapshot] = {}
+        for claim in claims:
+            try:
+                found.update(await self._store.load([claim.ref]))
+            except Exception:
+                log.exception("loading %s %s failed; looked at again in %d s", *claim.ref, int(POISON_S))
+        return found
 
     def _decide(self, claim: Claim, snapshot: Snapshot | None) -> Turn | None:
         if snapshot is None:

@@ -74,7 +74,19 @@ class LogStore:
         """Store `data`, which begins at `offset`, durably; only then the size is committed and readers see it.
 
         Bytes that are stored already are skipped. Raises OSError when the disk is full: nothing is committed then.
+        What was begun is ended before a cancellation takes effect: the thread that writes cannot be called back, and
+        would cut off what somebody else had appended meanwhile.
         """
+        appending = asyncio.ensure_future(self._append(project_id, job_id, offset, data, marks, final))
+        try:
+            return await asyncio.shield(appending)
+        except asyncio.CancelledError:
+            await asyncio.wait([appending])
+            raise
+
+    async def _append(
+        self, project_id: str, job_id: str, offset: int, data: bytes, marks: Sequence[tuple[int, float]], final: bool
+    ) -> LogSize:
         have = await self.size(job_id)
         skip = have.size - offset
         if skip < 0:

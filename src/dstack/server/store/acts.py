@@ -70,6 +70,14 @@ async def extend_acts(connection: AsyncConnection, acts: Sequence[ClaimedAct], u
         await connection.execute(update(act).where(_held(one)).values(claim_until=until))
 
 
+async def hasten_acts(connection: AsyncConnection, instance_id: str, now: float) -> None:
+    """Acts on jobs of this instance that wait for another try are due now."""
+    job = TABLES["job"]
+    jobs = select(job.c.id).where(job.c.instance_id == instance_id)
+    waiting = (act.c.kind == "job") & act.c.resource_id.in_(jobs) & act.c.claimed_by.is_(None) & (act.c.due_at > now)
+    await connection.execute(update(act).where(waiting).values(due_at=now))
+
+
 async def finish_act(connection: AsyncConnection, one: ClaimedAct, observations: Sequence[Seen], now: float) -> bool:
     """The act is over: forget it and deliver what it saw, together. False if the claim was lost meanwhile."""
     found = await connection.execute(delete(act).where(_held(one)).returning(act.c.token))

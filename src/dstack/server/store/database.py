@@ -29,8 +29,8 @@ class Database:
             self._writer = _sqlite(url, "BEGIN IMMEDIATE", size=1)
             self._reader = _sqlite(url, "BEGIN", size=READERS)
         else:
-            self._writer = create_async_engine(url, isolation_level="READ COMMITTED", pool_size=READERS)
-            self._reader = create_async_engine(url, isolation_level="REPEATABLE READ", pool_size=READERS)
+            self._writer = _postgres(url, "READ COMMITTED")
+            self._reader = _postgres(url, "REPEATABLE READ")
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -55,8 +55,15 @@ class Database:
         await self._writer.dispose()
 
 
+def _postgres(url: str, isolation_level: str) -> AsyncEngine:
+    return create_async_engine(url, isolation_level=isolation_level, pool_size=READERS, hide_parameters=True)
+
+
 def _sqlite(url: str, begin: str, size: int) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=size, max_overflow=0, connect_args={"timeout": 15})
+    # Values are hidden in errors, which are logged: a job's variables may be secrets.
+    engine = create_async_engine(
+        url, pool_size=size, max_overflow=0, hide_parameters=True, connect_args={"timeout": 15}
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(dbapi_connection: Any, _record: Any) -> None:

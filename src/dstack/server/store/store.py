@@ -54,6 +54,10 @@ class Store:
         async with self.database.write() as connection:
             await acts.extend_acts(connection, running, until)
 
+    async def hasten_acts(self, instance_id: str, now: float) -> None:
+        async with self.database.write() as connection:
+            await acts.hasten_acts(connection, instance_id, now)
+
     async def finish_act(self, one: ClaimedAct, seen: Sequence[Seen], now: float) -> bool:
         async with self.database.write() as connection:
             return await acts.finish_act(connection, one, seen, now)

@@ -1,0 +1,100 @@
+"""The link to a host: what is believed of it, what a loss does, what is cleaned up, what it wakes."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from sqlalchemy import insert, select, text
+
+from dstack.model.job import JobStatus
+from dstack.server.store.tables import act
+from support import builders
+from support.live_host import Host
+
+
+async def test_a_host_is_not_believed_about_the_jobs_of_others(host: Host):
+    elsewhere = builders.instance(1)
+    foreign = builders.job("foreign", on=elsewhere)
+    await host.add(foreign)
+    mine = await host.job("mine")
+    await host.start(foreign.id, "echo stolen")
+    await host.start(mine.id, "echo mine")
+    await host.until(lambda: host.ended(mine.id))
+    await host.until(lambda: host.ended(foreign.id))
+
+    async with host.linked():
+        await host.until(lambda: _stored(host, mine.id))
+
+    assert [s for s in await host.heard(mine.id) if "exited" in s]
+    assert await host.heard(foreign.id) == []
+    assert not await _stored(host, foreign.id)
+
+
+async def test_a_task_whose_job_is_over_is_ended_without_cutting_the_link(host: Host):
+    over = await host.job("over", status=JobStatus.FAILED)
+    await host.start(over.id, "sleep 4242")
+
+    async with host.linked():
+        await host.until(lambda: _forgotten(host, over.id))
+
+    seen = await host.heard(host.instance.id)
+    assert len(seen) == 1, seen
+
+
+async def test_a_loss_that_cannot_be_recorded_does_not_end_the_other_links(
+    host: Host, caplog: pytest.LogCaptureFixture
+):
+    async with host.linked() as running:
+        async with host.database.write() as connection:
+            await connection.execute(text("ALTER TABLE inbox RENAME TO away"))
+        host.kill_agent()
+        with caplog.at_level(logging.ERROR):
+            await host.until(lambda: _logged(caplog, "could not be recorded"))
+        assert not running.done()
+        async with host.database.write() as connection:
+            await connection.execute(text("ALTER TABLE away RENAME TO inbox"))
+        await host.until(lambda: _linked_again(host))
+
+
+async def test_acts_that_were_tried_in_vain_are_due_when_the_host_is_back(host: Host):
+    job = await host.job("waiting")
+    other = builders.job("elsewhere", on=builders.instance(1))
+    await host.add(other)
+    later = host.clock.now() + 1000
+    async with host.database.write() as connection:
+        for one in (job, other):
+            await connection.execute(insert(act).values(**_act(one.id, later)))
+
+    async with host.linked():
+        await host.until(lambda: _kicked(host))
+
+    async with host.database.read() as connection:
+        due = dict((await connection.execute(select(act.c.resource_id, act.c.due_at))).all())
+    assert due[job.id] <= host.clock.now()
+    assert due[other.id] == later
+
+
+def _act(job_id: str, due_at: float) -> dict:
+    act = {"token": f"t-{job_id}", "kind": "job", "resource_id": job_id, "verb": "stop_task", "payload": "{}"}
+    return {**act, "created_at": 1.0, "due_at": due_at}
+
+
+async def _kicked(host: Host) -> bool:
+    return host.kicked["acts"] > 0
+
+
+async def _stored(host: Host, job_id: str) -> bool:
+    return (await host.logs.size(job_id)).final
+
+
+async def _forgotten(host: Host, task_id: str) -> bool:
+    return task_id not in await host.tasks()
+
+
+async def _linked_again(host: Host) -> bool:
+    return sum('"link_up"' in seen for seen in await host.heard(host.instance.id)) > 1
+
+
+async def _logged(caplog: pytest.LogCaptureFixture, words: str) -> bool:
+    return any(words in record.getMessage() for record in caplog.records)
