@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -48,7 +49,7 @@ def holder(agent: LiveAgent, task_id: str) -> dict:
 @pytest.mark.skipif(not processes.LINUX, reason="orphans are found through Linux's subreaper")
 async def test_a_daemon_that_detached_itself_ends_with_its_job(process_agent, tmp_path):
     (tmp_path / "daemon.py").write_text(DAEMON)
-    spec = process_agent.spec(f"{sys.executable} {tmp_path}/daemon.py; echo up; sleep 600")
+    spec = process_agent.spec(f"{shlex.quote(sys.executable)} {tmp_path}/daemon.py; echo up; sleep 600")
     await process_agent.client.put_task(spec)
     await process_agent.log_holds(spec.id, b"up")
     below = await at_least(3, holder(process_agent, spec.id)["pid"])
@@ -76,7 +77,7 @@ async def test_two_hundred_thousand_lines_at_full_speed_arrive_exactly(process_a
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no processor affinity on this system")
 async def test_a_cpu_limit_binds_the_job_to_so_many_processors(process_agent):
-    script = f"{sys.executable} -c 'import os; print(len(os.sched_getaffinity(0)))'"
+    script = f"{shlex.quote(sys.executable)} -c 'import os; print(len(os.sched_getaffinity(0)))'"
     _, log = await process_agent.run(script, cpu_limit=1.0)
     assert log == b"1\n"
 
