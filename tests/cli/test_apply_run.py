@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from typing import Any
 
 from support import wire_json as wire
 from support.cli_process import Cli
@@ -20,7 +21,7 @@ REPORT = {
 }
 
 
-def planned(server: WireServer, **more: object) -> None:
+def planned(server: WireServer, **more: Any) -> None:
     server.on("runs/get_plan", wire.run_plan(**more))
 
 

@@ -19,7 +19,7 @@ def test_a_local_file_that_a_command_names_and_nothing_uploads_is_told(cli: Cli,
     assert "other.py" not in result.err
 
 
-@pytest.mark.parametrize("command", ["plan", "apply", "delete"])
+@pytest.mark.parametrize("command", ["plan", "apply"])
 def test_a_type_that_is_not_executed_yet_is_refused_by_name_at_its_place(cli: Cli, command: str):
     cli.write("s.dstack.yml", "name: s\ntype: service\nport: 80\ncommands: [a]\n")
     result = cli.run(command, "-f", "s.dstack.yml")

@@ -83,6 +83,10 @@ class Users:
         """The user to whom the token belongs."""
         return self._transport.call("/api/users/get_my_user")
 
+    def get(self, name: str) -> Json:
+        """One user; for administrators."""
+        return self._transport.call("/api/users/get_user", {"username": name})
+
 
 class Files:
     def __init__(self, transport: Transport):
@@ -163,3 +167,7 @@ class Gateways:
     def get(self, name: str) -> Json:
         """Raises ResourceNotFound."""
         return self._transport.call(f"{self._base}/get", {"name": name})
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Ask for the gateways to be deleted."""
+        self._transport.call(f"{self._base}/delete", {"names": [*names]})

@@ -10,7 +10,9 @@ from typing import Any
 
 from dstack.api.client import Client
 from dstack.api.logs import LogPiece
-from dstack.cli.follow import Away, Back, Broken, Changed, LogEnd, follow_log, watch_run
+from dstack.cli.ending import EXITED, decisive, exit_code, was_placed
+from dstack.cli.follow import Away, Back, Broken, Changed, LogEnd, Logged, follow_log, watch_run
+from dstack.cli.joblogs import JobLogs
 from dstack.cli.prompts import confirm
 from dstack.cli.render import runs as words
 from dstack.cli.terminal import StatusLine, mute_stdout, put_bytes, say, style
@@ -19,12 +21,11 @@ from dstack.errors import DstackError
 Json = dict[str, Any]
 
 INTERRUPTED = 130
-EXITED = "container_exited_with_error"
 LAST_LOG_S = 20.0  # how long the rest of a log may take after the end of the run
 
 
 class Attached:
-    """One run, followed by two threads (its state, its log) and shown by this one."""
+    """One run, followed by threads (its state, the log of each job) and shown by this one."""
 
     def __init__(self, client: Client, run: Json, *, assume_yes: bool, show_log: bool = True):
         self.run = run
@@ -35,8 +36,7 @@ class Attached:
         self._events: queue.Queue[Any] = queue.Queue(maxsize=1000)
         self._stop = threading.Event()
         self._status = StatusLine()
-        self._followed: str | None = None  # the submission whose log is shown
-        self._log_open = False
+        self._logs = JobLogs()
         self._told = ""
         self._last_byte = b"\n"
         self._was_running = False
@@ -77,11 +77,10 @@ class Attached:
         deadline: float | None = None
         while True:
             if words.finished(self.run) and deadline is None:
-                submission = words.submission(self.run)
-                if not submission or not submission.get("job_provisioning_data"):
-                    return  # it was never placed: there is no log
+                if not was_placed(self.run):
+                    return  # there is no log
                 deadline = time.monotonic() + LAST_LOG_S
-            if deadline is not None and (not self._log_open or time.monotonic() >= deadline):
+            if deadline is not None and (not self._logs.any_open or time.monotonic() >= deadline):
                 return
             try:
                 self._handle(
@@ -93,14 +92,13 @@ class Attached:
 
     def _handle(self, event: Any) -> None:
         match event:
-            case LogPiece():
-                self._log(event)
+            case Logged(submission_id=submission_id, piece=piece):
+                self._log(submission_id, piece)
             case Changed(run=run):
                 self._changed(run)
             case LogEnd(submission_id=submission_id):
-                if submission_id == self._followed:
-                    self._log_open = False
-                    self._follow_newest()
+                self._put(self._logs.end(submission_id))
+                self._follow_newest()
             case Away(error=error, patience_s=patience_s):
                 self._talk(f"{error.message}; trying again for {patience_s / 60:g} minutes, the run goes on meanwhile")
             case Back():
@@ -117,16 +115,14 @@ class Attached:
             self._show_state(run)
 
     def _follow_newest(self) -> None:
-        """Follow the log of the newest submission, once that of the one before has been shown to its end."""
-        submission = words.submission(self.run)
-        if submission is None or submission["id"] == self._followed or self._log_open:
-            return
-        self._was_running = False
-        if not self._show_log:
-            self._followed = submission["id"]
-            return
-        self._followed, self._log_open = submission["id"], True
-        self._start(follow_log, submission["id"])
+        """Follow the log of the newest submission of each job."""
+        for start in self._logs.newest(self.run):
+            if start.again:
+                self._was_running = False
+            if self._show_log:
+                self._start(follow_log, start.submission_id)
+            else:
+                self._logs.end(start.submission_id)
 
     def _show_state(self, run: Json) -> None:
         waiting = run.get("x_waiting_for")
@@ -149,16 +145,18 @@ class Attached:
             self._talk(f"{self._name} provisioning completed (running)")
         self._was_running = True
 
-    def _log(self, piece: LogPiece) -> None:
+    def _log(self, submission_id: str, piece: LogPiece) -> None:
         self._status.clear()
-        if piece.data:
+        if data := self._logs.shown(submission_id, piece.data):
             self._show_running()
-            self._put(piece.data)
-            self._last_byte = piece.data[-1:]
+            self._put(data)
         if piece.lost:
             self._talk(f"{piece.lost} bytes of the log are missing")
 
     def _put(self, data: bytes) -> None:
+        if not data:
+            return
+        self._last_byte = data[-1:]
         try:
             put_bytes(data)
         except BrokenPipeError:
@@ -178,7 +176,7 @@ class Attached:
         code = exit_code(self.run)
         state = words.status(self.run)
         self._talk(style(state[:1].upper() + state[1:], "green" if code == 0 else "red", stream=sys.stderr))
-        by_itself = (words.submission(self.run) or {}).get("termination_reason") == EXITED
+        by_itself = (decisive(self.run) or {}).get("termination_reason") == EXITED
         reason = words.error_text(self.run)
         # The bare exit code says all there is to say; that it was the memory, or an unknown command, it does not.
         if code and reason and not (by_itself and reason == f"Exited with status {code}"):
@@ -214,15 +212,3 @@ class Attached:
                 self._talk("" if abort else "\nAborting")
         say("Detached")
         return INTERRUPTED
-
-
-def exit_code(run: Json) -> int:
-    """0 done; the job's own code when it ended by itself; 1 when it could not run or was ended."""
-    if run["status"] == "done":
-        return 0
-    submission = words.submission(run) or {}
-    status = run.get("x_exit_status")
-    status = submission.get("exit_status") if status is None else status
-    if run["status"] != "failed" or not isinstance(status, int) or not status:
-        return 1
-    return status & 0xFF or 1

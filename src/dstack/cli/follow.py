@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dstack.api.client import Client
+from dstack.api.logs import LogPiece
 from dstack.errors import DstackError, ResourceNotFound, ServerUnreachable
 
 Json = dict[str, Any]
@@ -43,6 +44,14 @@ class Broken:
     """There is no use in going on."""
 
     error: Exception
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A piece of the log of one submission."""
+
+    submission_id: str
+    piece: LogPiece
 
 
 @dataclass(frozen=True)
@@ -82,10 +91,10 @@ def watch_run(client: Client, run_id: str, events: Events, stop: threading.Event
 
 
 def follow_log(client: Client, submission_id: str, events: Events, stop: threading.Event) -> None:
-    """Put the pieces of the log, then `LogEnd`. That the server is away is told by the other thread."""
+    """Put `Logged` for each piece of the log, then `LogEnd`. That the server is away is told by the other thread."""
     try:
         for piece in client.logs.follow(submission_id, patience_s=PATIENCE_S, sleep=stop.wait):
-            events.put(piece)
+            events.put(Logged(submission_id, piece))
             if stop.is_set():
                 return
     except ServerUnreachable:

@@ -35,6 +35,15 @@ class Root(click.Group):
     def get_help(self, ctx: click.Context) -> str:
         return root_help()
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Without importing every command for its summary."""
+        from click.shell_completion import CompletionItem
+
+        found = [entry for entry in COMMANDS if entry.name.startswith(incomplete)]
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [CompletionItem(entry.name, help=entry.summary) for entry in found]
+
 
 def _hint(word: str) -> str:
     if word in FORMER:

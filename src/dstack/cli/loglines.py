@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from dstack.api.logs import LogPiece
@@ -20,12 +20,13 @@ _ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[
 
 @dataclass(frozen=True)
 class Filter:
-    """What is shown and how; `since` in seconds since the epoch."""
+    """What is shown and how; `since` in seconds since the epoch, `job` is put before each line."""
 
     since: float | None = None
     grep: re.Pattern[bytes] | None = None
     timestamps: bool = False
     json: bool = False
+    job: str | None = None
 
     @classmethod
     def of(cls, since: str | None, grep: str | None, timestamps: bool, as_json: bool) -> Filter:
@@ -38,7 +39,11 @@ class Filter:
 
     @property
     def raw(self) -> bool:
-        return self.grep is None and not self.timestamps and not self.json
+        return self.grep is None and not self.timestamps and not self.json and self.job is None
+
+    def of_job(self, label: str) -> Filter:
+        """The same for one of several jobs."""
+        return replace(self, job=label)
 
     @property
     def since_text(self) -> str | None:
@@ -105,7 +110,10 @@ def _split(data: bytes) -> list[bytes]:
 def _formed(at: float | None, line: bytes, plain: bytes, chosen: Filter) -> bytes:
     if chosen.json:
         item = {"timestamp": _iso(at) if at is not None else None, "message": plain.decode("utf-8", "replace")}
+        item |= {"job": chosen.job} if chosen.job is not None else {}
         return json.dumps(item, ensure_ascii=False).encode() + b"\n"
+    if chosen.job is not None:
+        line = f"[{chosen.job}] ".encode() + line
     if chosen.timestamps and at is not None:
         return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3].encode() + b" " + line
     return line

@@ -28,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit code of one command line."""
+    if instruction := os.environ.get("_DSTACK_COMPLETE"):
+        from dstack.cli.commands.completion import answer
+
+        return answer(instruction)
     if not arguments or arguments in (["-h"], ["--help"]):
         return _print(root_help())
     if arguments in (["-v"], ["--version"]):

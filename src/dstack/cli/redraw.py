@@ -13,8 +13,8 @@ PERIOD_S = 2.0
 CLEAR_SCREEN = "\x1b[H\x1b[2J\x1b[3J"
 
 
-def redraw(answer: Callable[[], str]) -> None:
-    """Show the answer every 2 seconds: in place on a terminal, elsewhere when it has changed. Ctrl-C ends it."""
+def redraw(answer: Callable[[], str], period_s: float = PERIOD_S) -> None:
+    """Show the answer every `period_s` seconds: in place on a terminal, elsewhere when it changed. Ctrl-C ends it."""
     shown = ""
     try:
         while True:
@@ -29,7 +29,7 @@ def redraw(answer: Callable[[], str]) -> None:
             elif text != shown:
                 put(text)
             shown = text if "; trying again" not in text else shown
-            time.sleep(PERIOD_S)
+            time.sleep(period_s)
     except KeyboardInterrupt:
         if sys.stderr.isatty():
             say()

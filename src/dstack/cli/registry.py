@@ -22,14 +22,21 @@ COMMANDS = (
     Entry("offer", "offer:offer", "List what backends offer, with prices"),
     Entry("ps", "ps:ps", "List runs"),
     Entry("logs", "logs:logs", "Show the logs of a run"),
+    Entry("metrics", "metrics:metrics", "Show how much of its machine a run uses"),
     Entry("stop", "stop:stop", "Stop a run"),
     Entry("delete", "delete:delete", "Delete a run or a fleet"),
     Entry("run", "run:run", "Details of a run"),
     Entry("fleet", "fleet:fleet", "Fleets and their instances"),
+    Entry("volume", "volume:volume", "Volumes"),
+    Entry("gateway", "gateway:gateway", "Gateways"),
     Entry("event", "event:event", "What happened, and who did it"),
     Entry("secret", "secret:secret", "Values that runs may use and nobody sees"),
     Entry("schema", "schema:schema", "The JSON schema of configuration files, for editors"),
     Entry("why", "why:why", "Why a run or a fleet is where it is"),
+    Entry("login", "login:login", "Sign in through the single sign-on of a server"),
+    Entry("export", "sharing:export", "What the project shares with others"),
+    Entry("import", "sharing:import_", "What others share with the project"),
+    Entry("completion", "completion:completion", "A script that makes a shell complete commands and names"),
 )
 ALIASES = {"destroy": "delete"}
 # Commands of older releases and the words that people try first.

@@ -33,11 +33,11 @@ def project_option(function: F) -> F:
         help="The project to use [default: $DSTACK_PROJECT, else the default of ~/.dstack/config.yml]",
         expose_value=False,
         callback=remember,
-        shell_complete=_project_names,
+        shell_complete=project_names,
     )(function)
 
 
-def _project_names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+def project_names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """The projects that are configured here, for a shell that completes."""
     try:
         return [entry.name for entry in config.load() if entry.name.startswith(incomplete)]

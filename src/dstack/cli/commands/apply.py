@@ -10,12 +10,48 @@ from dstack.cli.applying import prepare
 from dstack.cli.commands.flags import apply_flags, options_of
 from dstack.cli.failures import Quit
 from dstack.cli.session import connect
+from dstack.cli.terminal import put, width
+from dstack.errors import UsageError
 from dstack.model.configurations import FleetConfiguration
+
+GENERAL = "-"  # --help without a type
+
+
+def _help(ctx: click.Context, _: click.Parameter, type_: str | None) -> None:
+    """The help of the command, or of the files of one type; ends the command."""
+    if type_ is None or ctx.resilient_parsing:
+        return
+    put(ctx.get_help() if type_ == GENERAL else _properties(type_))
+    ctx.exit()
+
+
+def _properties(type_: str) -> str:
+    from dstack.cli.render.keys import keys_table
+    from dstack.model.configurations.reading import MODELS
+    from dstack.model.configurations.schema import json_schema
+
+    if type_ not in MODELS:
+        raise UsageError(f"{type_} is not a type of configuration", hint=f"expected one of: {', '.join(MODELS)}")
+    head = f"Properties of a file with `type: {type_}`. Flags: dstack apply --help. For editors: dstack schema {type_}"
+    return f"{head}\n\n{keys_table(json_schema(type_), width())}"
 
 
 @click.command(
     epilog="Example: dstack apply -f train.dstack.yml --gpu 24GB.. -- --epochs 3",
     context_settings={"ignore_unknown_options": False},
+    add_help_option=False,
+)
+@click.option(
+    "-h",
+    "--help",
+    "type_",
+    metavar="[TYPE]",
+    is_flag=False,
+    flag_value=GENERAL,
+    is_eager=True,
+    expose_value=False,
+    callback=_help,
+    help="Show this text, or the properties of files of a type: task, fleet, ...",
 )
 @apply_flags
 @click.option("-y", "--yes", is_flag=True, help="Ask no questions")

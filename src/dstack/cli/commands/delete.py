@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 from dstack.api.client import Client
 from dstack.cli import discovery
 from dstack.cli.apply_fleet import delete_and_wait
+from dstack.cli.commands.listing import deleted
+from dstack.cli.names import run_or_fleet_names
 from dstack.cli.prompts import confirm
 from dstack.cli.render.runs import finished
 from dstack.cli.session import connect, project_option
-from dstack.cli.terminal import put, say
+from dstack.cli.terminal import say
 from dstack.errors import ConfigurationError, DstackError, ResourceNotFound, UsageError
+
+KINDS = ("run", "fleet", "volume", "gateway")
 
 
 @click.command(epilog="Example: dstack delete -f fleet.dstack.yml")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=run_or_fleet_names)
 @click.option("-f", "--file", metavar="FILE", help="The configuration file [default: .dstack.yml]")
 @click.option("-y", "--yes", is_flag=True, help="Ask no questions")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @project_option
-def delete(name: str | None, file: str | None, yes: bool) -> None:
-    """Delete a finished run, or a fleet with its instances."""
+def delete(name: str | None, file: str | None, yes: bool, as_json: bool) -> None:
+    """Delete a finished run, a fleet with its instances, a volume or a gateway."""
     if name and file:
         raise UsageError("NAME and -f exclude each other")
     with connect() as client:
@@ -28,21 +36,16 @@ def delete(name: str | None, file: str | None, yes: bool) -> None:
         _check(client, kind, found)
         if not yes and not confirm(f"Delete the {kind} {found}?"):
             return say("Exiting...")
-        if kind == "run":
-            client.runs.delete([found])
-        else:
-            delete_and_wait(client, found)
-        put(f"{kind.capitalize()} {found} deleted")
+        _remove(client, kind, found)
+    deleted(kind, found, as_json)
 
 
 def _in_file(file: str | None, yes: bool) -> tuple[str, str]:
     from dstack.model.configurations.reading import read
-    from dstack.model.configurations.support import executed
 
     source = discovery.find(file, assume_yes=yes)
-    reading = read(source.text, source.shown)
-    configuration = executed(reading.configuration, reading.at(source.shown, "type"))
-    kind = "fleet" if configuration.type == "fleet" else "run"
+    configuration = read(source.text, source.shown).configuration
+    kind = configuration.type if configuration.type in KINDS else "run"
     if configuration.name is None:
         raise ConfigurationError(
             f"Configuration specifies no {kind} to delete", hint=f"`dstack delete NAME`, or `name:` in {source.shown}"
@@ -51,24 +54,38 @@ def _in_file(file: str | None, yes: bool) -> tuple[str, str]:
 
 
 def _named(client: Client, name: str) -> tuple[str, str]:
-    kinds = [kind for kind in ("run", "fleet") if _exists(client, kind, name)]
+    kinds = [kind for kind in KINDS[:2] if _exists(client, kind, name)]
+    kinds = kinds or [kind for kind in KINDS[2:] if _exists(client, kind, name)]
     if not kinds:
         raise ResourceNotFound(
-            f"There is no run or fleet {name}", hint="`dstack ps -a` and `dstack fleet` list what there is"
+            f"There is no run, fleet, volume or gateway {name}",
+            hint="`dstack ps -a` and `dstack fleet` list what there is",
         )
     if len(kinds) > 1:
         raise DstackError(
-            f"{name} is both a run and a fleet", hint=f"`dstack delete -f FILE`, or `dstack fleet delete {name}`"
+            f"{name} is both a {kinds[0]} and a {kinds[1]}", hint="`dstack delete -f FILE` says which is meant"
         )
     return kinds[0], name
 
 
 def _exists(client: Client, kind: str, name: str) -> bool:
+    get: dict[str, Callable[[str], Any]] = {
+        "run": client.runs.get,
+        "fleet": client.fleets.get,
+        "volume": client.volumes.get,
+        "gateway": client.gateways.get,
+    }
     try:
-        client.runs.get(name) if kind == "run" else client.fleets.get(name)
+        get[kind](name)
     except ResourceNotFound:
         return False
     return True
+
+
+def _remove(client: Client, kind: str, name: str) -> None:
+    if kind == "fleet":
+        return delete_and_wait(client, name)
+    {"run": client.runs, "volume": client.volumes, "gateway": client.gateways}[kind].delete([name])
 
 
 def _check(client: Client, kind: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +15,27 @@ from dstack.cli.loglines import parse_since
 from dstack.cli.render import values
 from dstack.cli.session import connect, project_option
 from dstack.cli.terminal import put, put_json, say
-from dstack.errors import ServerUnreachable
+from dstack.errors import ResourceNotFound, ServerUnreachable
 
 Json = dict[str, Any]
 
-TYPES = ("project", "user", "fleet", "instance", "run", "job", "volume", "gateway", "secret")
+TYPES = (
+    "project",
+    "user",
+    "fleet",
+    "instance",
+    "run",
+    "job",
+    "volume",
+    "gateway",
+    "gateway-replica",
+    "secret",
+    "preset",
+)
 PERIOD_S = 1.0
-_RESOLVABLE = ("fleet", "run", "secret")
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+TARGETS = ("project", "user", "fleet", "instance", "run", "volume", "gateway", "secret")
+SCOPES = ("fleet", "run", "gateway")
 
 
 def _flags(function: Any) -> Any:
@@ -31,13 +46,13 @@ def _flags(function: Any) -> Any:
         click.option("--since", metavar="TIME", help="Only newer ones: a duration (`10m`) or an instant"),
         *(
             click.option(f"--target-{kind}", multiple=True, metavar="NAME", help=f"About this {kind}")
-            for kind in _RESOLVABLE
+            for kind in TARGETS
         ),
         *(
             click.option(
                 f"--within-{kind}", multiple=True, metavar="NAME", help=f"About this {kind} and what belongs to it"
             )
-            for kind in ("fleet", "run")
+            for kind in SCOPES
         ),
         click.option(
             "--include-target-type", "types", multiple=True, type=click.Choice(TYPES), help="About things of this type"
@@ -86,19 +101,36 @@ def _show(flags: Json) -> None:
 
 
 def _filters(client: Client, flags: Json) -> Json:
-    find = {
-        "run": lambda name: client.runs.get(name)["id"],
-        "fleet": lambda name: client.fleets.get(name)["id"],
-        "secret": lambda name: client.secrets.get(name)["id"],
-    }
+    """The filters of the HTTP API: ids in place of names."""
     filters: Json = {}
-    for scope in ("target", "within"):
-        for kind in _RESOLVABLE:
+    for scope, kinds in (("target", TARGETS), ("within", SCOPES)):
+        for kind in kinds:
             if names := flags.get(f"{scope}_{kind}"):
-                filters[f"{scope}_{kind}s"] = [find[kind](name) for name in names]
+                filters[f"{scope}_{kind}s"] = [_id(client, kind, name) for name in names]
     if flags["types"]:
         filters["include_target_types"] = [*flags["types"]]
     return filters
+
+
+def _id(client: Client, kind: str, name: str) -> str:
+    """The id of what has that name now; an id stays one, so that what is gone can be asked about, too."""
+    if _ID.fullmatch(name):
+        return name
+    if kind == "instance":
+        found = [i for fleet in client.fleets.list() for i in fleet["instances"] if i["name"] == name]
+        if not found:
+            raise ResourceNotFound(f"Instance {name} not found", hint="`dstack fleet get FLEET` lists instances")
+        return found[0]["id"]
+    get: dict[str, Callable[[str], Json]] = {
+        "run": client.runs.get,
+        "fleet": client.fleets.get,
+        "secret": client.secrets.get,
+        "volume": client.volumes.get,
+        "gateway": client.gateways.get,
+        "user": client.users.get,
+        "project": lambda name: {"id": client.projects.get(name)["project_id"]},
+    }
+    return get[kind](name)["id"]
 
 
 def _is_new(item: Json, since: float | None) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import click
 
 from dstack.cli.apply_fleet import delete_and_wait
+from dstack.cli.commands.listing import deleted, list_flags, show_list
 from dstack.cli.group import Group
+from dstack.cli.names import fleet_names
 from dstack.cli.prompts import confirm
-from dstack.cli.redraw import redraw
 from dstack.cli.render.fleets import details, fleets_table
 from dstack.cli.render.funnel import MAKE_A_FLEET, NO_FLEETS
 from dstack.cli.session import connect, project_option
@@ -18,19 +18,8 @@ from dstack.cli.terminal import put, put_json, say, width
 from dstack.errors import ResourceNotFound, UsageError
 
 
-def _list_flags(function: Any) -> Any:
-    for option in (
-        project_option,
-        click.option("--json", "as_json", is_flag=True, help="Print JSON"),
-        click.option("-w", "--watch", is_flag=True, help="Show again every 2 seconds, until Ctrl-C"),
-        click.option("-v", "--verbose", is_flag=True, help="Resources, instance types and errors"),
-    ):
-        function = option(function)
-    return function
-
-
 @click.group(cls=Group, invoke_without_command=True, epilog="Example: dstack fleet -v")
-@_list_flags
+@list_flags
 @click.pass_context
 def fleet(ctx: click.Context, verbose: bool, watch: bool, as_json: bool) -> None:
     """Fleets and their instances; without a subcommand, list them."""
@@ -39,14 +28,14 @@ def fleet(ctx: click.Context, verbose: bool, watch: bool, as_json: bool) -> None
 
 
 @fleet.command("list", epilog="Example: dstack fleet list -w")
-@_list_flags
+@list_flags
 def list_(verbose: bool, watch: bool, as_json: bool) -> None:
     """List fleets and their instances."""
     _list(verbose, watch, as_json)
 
 
 @fleet.command(epilog="Example: dstack fleet get my-fleet --json")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=fleet_names)
 @click.option("--id", "fleet_id", metavar="UUID", help="Instead of the name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @project_option
@@ -60,7 +49,7 @@ def get(name: str | None, fleet_id: str | None, as_json: bool) -> None:
 
 
 @fleet.command(epilog="Example: dstack fleet delete my-fleet -i 0 -y")
-@click.argument("name")
+@click.argument("name", shell_complete=fleet_names)
 @click.option(
     "-i",
     "--instance",
@@ -71,21 +60,23 @@ def get(name: str | None, fleet_id: str | None, as_json: bool) -> None:
     help="Only this instance; may be given several times",
 )
 @click.option("-y", "--yes", is_flag=True, help="Ask no questions")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @project_option
-def delete(name: str, instances: tuple[int, ...], yes: bool) -> None:
+def delete(name: str, instances: tuple[int, ...], yes: bool, as_json: bool) -> None:
     """Delete a fleet with its instances, or some of its instances."""
-    _delete(name, [*instances], yes)
+    _delete(name, [*instances], yes, as_json)
 
 
 @fleet.command("delete-instance", epilog="Example: dstack fleet delete-instance my-fleet 0 -y")
-@click.argument("name")
+@click.argument("name", shell_complete=fleet_names)
 @click.argument("instance")
 @click.option("-y", "--yes", is_flag=True, help="Ask no questions")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @project_option
-def delete_instance(name: str, instance: str, yes: bool) -> None:
+def delete_instance(name: str, instance: str, yes: bool, as_json: bool) -> None:
     """Delete one instance of a fleet, by its number or id."""
     if instance.isdecimal():
-        return _delete(name, [int(instance)], yes)
+        return _delete(name, [int(instance)], yes, as_json)
     with connect() as client:
         known = client.fleets.get(name)["instances"]
     found = [i["instance_num"] for i in known if instance in (i["id"], i["name"])]
@@ -94,29 +85,22 @@ def delete_instance(name: str, instance: str, yes: bool) -> None:
         raise ResourceNotFound(
             f"Fleet {name} has no instance {instance}", hint=f"its instances: {numbers}" if known else None
         )
-    _delete(name, found, yes)
+    _delete(name, found, yes, as_json)
 
 
 def _list(verbose: bool, watch: bool, as_json: bool) -> None:
-    if as_json and watch:
-        raise UsageError("JSON output is not supported together with --watch")
-    with connect() as client:
-
-        def answer() -> str:
-            return fleets_table(client.fleets.list(), time.time(), verbose=verbose, width=width())
-
-        if as_json:
-            put_json({"project": client.project, "fleets": client.fleets.list()}, indent=None)
-        elif watch:
-            redraw(answer)
-        else:
-            fleets = client.fleets.list()
-            put(fleets_table(fleets, time.time(), verbose=verbose, width=width()))
-            if not fleets:
-                say(f"\n{NO_FLEETS}\n{MAKE_A_FLEET}")
+    found = show_list(
+        "fleets",
+        lambda client: client.fleets.list(),
+        lambda fleets: fleets_table(fleets, time.time(), verbose=verbose, width=width()),
+        watch=watch,
+        as_json=as_json,
+    )
+    if found == []:
+        say(f"\n{NO_FLEETS}\n{MAKE_A_FLEET}")
 
 
-def _delete(name: str, instances: list[int], yes: bool) -> None:
+def _delete(name: str, instances: list[int], yes: bool, as_json: bool) -> None:
     if "/" in name:
         raise UsageError(f"{name} belongs to another project", hint="--project chooses the project")
     with connect() as client:
@@ -130,4 +114,4 @@ def _delete(name: str, instances: list[int], yes: bool) -> None:
             client.fleets.delete_instances(name, instances)
         else:
             delete_and_wait(client, name)
-        put(f"Fleet {name} instances deleted" if instances else f"Fleet {name} deleted")
+        deleted("fleet", name, as_json, **({"instances": instances} if instances else {}))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from dstack.api import config
 from dstack.api.client import Client
 from dstack.cli.group import Group
-from dstack.cli.prompts import confirm
+from dstack.cli.prompts import ask, confirm
 from dstack.cli.render.table import table
+from dstack.cli.session import project_names
 from dstack.cli.terminal import put, put_json, say, width
 from dstack.errors import DstackError, ResourceNotFound
 
@@ -22,9 +25,12 @@ from dstack.errors import DstackError, ResourceNotFound
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @click.pass_context
 def project(ctx: click.Context, verbose: bool, as_json: bool) -> None:
-    """Projects in ~/.dstack/config.yml; without a subcommand, list them."""
-    if ctx.invoked_subcommand is None:
-        _list(verbose, as_json)
+    """Projects in ~/.dstack/config.yml; without a subcommand, list them, and on a terminal ask for the default."""
+    if ctx.invoked_subcommand is not None:
+        return
+    _list(verbose, as_json)
+    if not verbose and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+        _choose()
 
 
 @project.command("list", epilog="Example: dstack project list -v")
@@ -41,7 +47,8 @@ def list_(verbose: bool, as_json: bool) -> None:
 @click.option("--token", required=True, envvar="DSTACK_TOKEN", help="Your token [env: DSTACK_TOKEN]")
 @click.option("-y", "--yes", is_flag=True, help="Make it the default without asking")
 @click.option("-n", "--no", is_flag=True, help="Do not make it the default, do not ask")
-def add(name: str, url: str, token: str, yes: bool, no: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+def add(name: str, url: str, token: str, yes: bool, no: bool, as_json: bool) -> None:
     """Add a project, or change its address and token, after the server has accepted both."""
     with Client(url, token, name) as client:
         client.projects.get(name)
@@ -51,31 +58,57 @@ def add(name: str, url: str, token: str, yes: bool, no: bool) -> None:
     default = was_default or not any(entry.default for entry in entries) or yes
     if not default and not no:
         default = confirm(f"Set '{name}' as your default project?")
-    config.save(config.with_entry(entries, config.ProjectEntry(name, url, token, default)))
-    put("OK")
+    entry = config.ProjectEntry(name, url, token, default)
+    config.save(config.with_entry(entries, entry))
+    put_json(_shown(entry)) if as_json else put("OK")
 
 
 @project.command("set-default", epilog="Example: dstack project set-default main")
-@click.argument("name")
-def set_default(name: str) -> None:
+@click.argument("name", shell_complete=project_names)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+def set_default(name: str, as_json: bool) -> None:
     """Use this project where none is named."""
     entries = config.load()
     _known(name, entries)
-    config.save(config.with_default(entries, name))
-    put("OK")
+    entries = config.with_default(entries, name)
+    config.save(entries)
+    put_json(_shown(next(entry for entry in entries if entry.default))) if as_json else put("OK")
 
 
 @project.command(epilog="Example: dstack project delete --name main -y")
-@click.option("--name", required=True, help="Name of the project")
+@click.option("--name", required=True, help="Name of the project", shell_complete=project_names)
 @click.option("-y", "--yes", is_flag=True, help="Ask no questions")
-def delete(name: str, yes: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+def delete(name: str, yes: bool, as_json: bool) -> None:
     """Forget a project here; on the server nothing changes."""
     entries = config.load()
     _known(name, entries)
     if not yes and not confirm(f"Forget the project {name}?"):
         return say("Exiting...")
     config.save([entry for entry in entries if entry.name != name])
-    put("OK")
+    put_json({"deleted": {"type": "project", "name": name}}) if as_json else put("OK")
+
+
+def _choose() -> None:
+    """Ask for the default among several; Enter leaves it as it is."""
+    entries = config.load()
+    if len(entries) < 2:
+        return
+    say()
+    for number, entry in enumerate(entries, 1):
+        say(f" {number}. {entry.name}{' (default)' if entry.default else ''}")
+    while (answer := ask(f"Default project [1-{len(entries)}, Enter keeps it]: ")) and answer.strip():
+        word = answer.strip()
+        names = [entry.name for entry in entries]
+        name = names[int(word) - 1] if word.isdecimal() and 0 < int(word) <= len(names) else word
+        if name in names:
+            config.save(config.with_default(entries, name))
+            return say(f"The default project is {name}")
+        say(f"Expected a number from 1 to {len(names)}, or a name")
+
+
+def _shown(entry: config.ProjectEntry) -> dict[str, object]:
+    return {"name": entry.name, "url": entry.url, "default": entry.default}
 
 
 def _known(name: str, entries: list[config.ProjectEntry]) -> None:
@@ -90,10 +123,7 @@ def _list(verbose: bool, as_json: bool) -> None:
     entries = config.load()
     users = {entry.name: _user(entry) for entry in entries} if verbose else {}
     if as_json:
-        shown = [
-            {"name": e.name, "url": e.url, "default": e.default} | ({"user": users[e.name]} if verbose else {})
-            for e in entries
-        ]
+        shown = [_shown(e) | ({"user": users[e.name]} if verbose else {}) for e in entries]
         return put_json({"projects": shown})
     headers = ("PROJECT", "URL", "USER", "DEFAULT") if verbose else ("PROJECT", "URL", "DEFAULT")
     rows = [(e.name, e.url, *((users[e.name],) if verbose else ()), "✓" if e.default else "") for e in entries]

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dstack.cli.group import Group
+from dstack.cli.names import run_names
 from dstack.cli.render import runs as words
 from dstack.cli.render import values
 from dstack.cli.render.runs import runs_table
@@ -41,7 +42,7 @@ def run(ctx: click.Context, file: str | None) -> None:
 
 
 @run.command(epilog="Example: dstack run get train --json")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=run_names)
 @click.option("--id", "run_id", metavar="UUID", help="Instead of the name: finished and deleted runs have one, too")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @project_option

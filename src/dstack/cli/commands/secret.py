@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from dstack.cli.group import Group
+from dstack.cli.names import secret_names
 from dstack.cli.prompts import ask_secret, confirm
 from dstack.cli.render.table import table
 from dstack.cli.session import connect, project_option
@@ -13,12 +14,13 @@ from dstack.errors import UsageError
 
 
 @click.group(cls=Group, invoke_without_command=True, epilog="Example: dstack secret set hf_token")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @project_option
 @click.pass_context
-def secret(ctx: click.Context) -> None:
+def secret(ctx: click.Context, as_json: bool) -> None:
     """Secrets of the project; without a subcommand, list their names."""
     if ctx.invoked_subcommand is None:
-        _list(False)
+        _list(as_json)
 
 
 @secret.command("list", epilog="Example: dstack secret list --json")
@@ -30,7 +32,7 @@ def list_(as_json: bool) -> None:
 
 
 @secret.command(epilog="Example: dstack secret get hf_token")
-@click.argument("name")
+@click.argument("name", shell_complete=secret_names)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @project_option
 def get(name: str, as_json: bool) -> None:
@@ -41,10 +43,11 @@ def get(name: str, as_json: bool) -> None:
 
 
 @secret.command("set", epilog="Example: dstack secret set hf_token < token.txt")
-@click.argument("name")
+@click.argument("name", shell_complete=secret_names)
 @click.argument("value", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @project_option
-def set_(name: str, value: str | None) -> None:
+def set_(name: str, value: str | None, as_json: bool) -> None:
     """Create a secret, or replace its value. Without VALUE it is asked for, or read from stdin.
 
     A value on the command line can be seen by others on this machine and stays in the history of the shell.
@@ -54,23 +57,24 @@ def set_(name: str, value: str | None) -> None:
     if not value:
         raise UsageError(f"No value for {name}", hint="type it, or pipe it in: `dstack secret set NAME < FILE`")
     with connect() as client:
-        client.secrets.set(name, value)
+        found = client.secrets.set(name, value)
     if not name.replace("-", "_").isidentifier():
         warn(f"${{{{ secrets.{name} }}}} is not a legal reference: a name should start with a letter")
-    put("OK")
+    put_json({"id": found["id"], "name": found["name"]}) if as_json else put("OK")
 
 
 @secret.command(epilog="Example: dstack secret delete hf_token -y")
-@click.argument("name")
+@click.argument("name", shell_complete=secret_names)
 @click.option("-y", "--yes", is_flag=True, help="Ask no questions")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @project_option
-def delete(name: str, yes: bool) -> None:
+def delete(name: str, yes: bool, as_json: bool) -> None:
     """Delete a secret."""
     with connect() as client:
         if not yes and not confirm(f"Delete the secret {name}?"):
             return say("Exiting...")
         client.secrets.delete([name])
-    put("OK")
+    put_json({"deleted": {"type": "secret", "name": name}}) if as_json else put("OK")
 
 
 def _list(as_json: bool) -> None:

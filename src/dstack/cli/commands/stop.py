@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dstack.cli.names import run_names
 from dstack.cli.prompts import confirm
 from dstack.cli.render.runs import finished, status
 from dstack.cli.session import connect, project_option
@@ -12,7 +13,7 @@ from dstack.errors import DstackError
 
 
 @click.command(epilog="Example: dstack stop train -y")
-@click.argument("run_name")
+@click.argument("run_name", shell_complete=run_names)
 @click.option("-x", "--abort", is_flag=True, help="At once, without giving the job time to end")
 @click.option("-y", "--yes", is_flag=True, help="Ask no questions")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON")

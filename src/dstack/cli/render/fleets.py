@@ -6,22 +6,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from dstack.cli.render import values
+from dstack.cli.render.specs import resources_text
 from dstack.cli.render.table import properties, table
 from dstack.cli.terminal import style
 
 Json = dict[str, Any]
 
 HEADERS = ("FLEET", "INSTANCE", "BACKEND", "GPU", "PRICE", "STATUS", "CREATED")
-VERBOSE_HEADERS = ("FLEET", "INSTANCE", "BACKEND", "RESOURCES", "INSTANCE TYPE", "PRICE", "STATUS", "CREATED", "ERROR")
+VERBOSE_HEADERS = (
+    "NAME",
+    "NODES",
+    "RESOURCES",
+    "DRIVER",
+    "SPOT",
+    "BACKEND",
+    "PRICE",
+    "STATUS",
+    "CREATED",
+    "ERROR",
+)
 BUSY_WITH = ("pending", "provisioning", "terminating")
 
 _COLOURS = {"idle": "green", "busy": "blue", "terminating": "yellow", "terminated": "dim"}
 
 
 def fleets_table(fleets: Sequence[Json], now: float, *, verbose: bool = False, width: int | None = None) -> str:
-    """A row per instance; a fleet without instances has one row of its own."""
-    rows = [row for fleet in fleets for row in _rows(fleet, now, verbose)]
-    return table(VERBOSE_HEADERS if verbose else HEADERS, rows, width)
+    """A row per instance; a fleet without instances has one row of its own. `verbose` has one for every fleet."""
+    if verbose:
+        return table(VERBOSE_HEADERS, [row for fleet in fleets for row in _verbose_rows(fleet, now)], width)
+    return table(HEADERS, [row for fleet in fleets for row in _rows(fleet, now)], width)
 
 
 def details(fleet: Json, now: float) -> str:
@@ -85,32 +98,75 @@ def instance_status(instance: Json) -> str:
     return text if health == "healthy" else f"{text} ({health})"
 
 
-def _rows(fleet: Json, now: float, verbose: bool) -> list[tuple[str, ...]]:
-    instances = [i for i in fleet.get("instances") or [] if verbose or i["status"] != "terminated"]
+def _rows(fleet: Json, now: float) -> list[tuple[str, ...]]:
+    instances = [i for i in fleet.get("instances") or [] if i["status"] != "terminated"]
     label = style(fleet["name"], "bold")
     if not instances:
-        state = str(fleet["status"])
-        created = values.age(fleet.get("created_at"), now)
-        if not verbose:
-            return [(label, "-", "-", "-", "-", state, created)]
-        return [(label, "-", "-", "-", "-", "-", state, created, str(fleet.get("status_message") or ""))]
-    rows = [_row(instance, now, verbose) for instance in instances]
-    return [(label if index == 0 else "", *row) for index, row in enumerate(rows)]
+        return [(label, "-", "-", "-", "-", str(fleet["status"]), values.age(fleet.get("created_at"), now))]
+    return [(label if index == 0 else "", *_row(instance, now)) for index, instance in enumerate(instances)]
 
 
-def _row(instance: Json, now: float, verbose: bool) -> tuple[str, ...]:
-    kind = instance.get("instance_type") or {}
-    resources = kind.get("resources") or {}
-    spot = " (spot)" if resources.get("spot") else ""
+def _row(instance: Json, now: float) -> tuple[str, ...]:
+    resources = (instance.get("instance_type") or {}).get("resources") or {}
+    gpus = values.gpus(resources)
+    return (
+        str(instance["instance_num"]),
+        _where(instance),
+        gpus + (" (spot)" if resources.get("spot") else "") if gpus else "-",
+        values.money(instance.get("price")),
+        _state(instance),
+        values.age(instance.get("created"), now),
+    )
+
+
+def _verbose_rows(fleet: Json, now: float) -> list[tuple[str, ...]]:
+    """The fleet as it is configured, then its instances as they are."""
+    configuration = fleet["spec"]["configuration"]
+    hosts = (configuration.get("ssh_config") or {}).get("hosts")
+    price = configuration.get("max_price")
+    head = (
+        style(fleet["name"], "bold"),
+        str(len(hosts)) if hosts else _range(configuration.get("nodes")),
+        resources_text(configuration["resources"]) if configuration.get("resources") else "",
+        "",
+        "" if hosts else str(configuration.get("spot_policy") or "on-demand"),
+        "ssh" if hosts else ", ".join(configuration.get("backends") or ()) or "*",
+        f"$0..{price:g}" if price else "",
+        str(fleet["status"]),
+        values.age(fleet.get("created_at"), now),
+        str(fleet.get("status_message") or ""),
+    )
+    return [head, *(_verbose_row(instance, now) for instance in fleet.get("instances") or [])]
+
+
+def _verbose_row(instance: Json, now: float) -> tuple[str, ...]:
+    resources = (instance.get("instance_type") or {}).get("resources") or {}
+    driver = instance.get("gpu_driver") or {}
+    return (
+        f"    instance={instance['instance_num']}",
+        "",
+        values.resources({**resources, "spot": False}) if resources else "",
+        " ".join(str(driver[key]) for key in ("vendor", "version") if driver.get(key)),
+        ("yes" if resources.get("spot") else "no") if resources else "",
+        _where(instance),
+        values.money(instance.get("price")),
+        _state(instance),
+        values.age(instance.get("created"), now),
+        str(instance.get("termination_reason_message") or instance.get("termination_reason") or ""),
+    )
+
+
+def _state(instance: Json) -> str:
     state = instance["status"]
-    words = style(instance_status(instance), *((_COLOURS[state],) if state in _COLOURS else ()))
-    number, where = str(instance["instance_num"]), _where(instance)
-    price, created = values.money(instance.get("price")), values.age(instance.get("created"), now)
-    if not verbose:
-        return number, where, values.gpus(resources) + spot if values.gpus(resources) else "-", price, words, created
-    error = str(instance.get("termination_reason_message") or instance.get("termination_reason") or "")
-    shown = values.resources(resources) if resources else "-"
-    return number, where, shown, str(kind.get("name") or ""), price, words, created, error
+    return style(instance_status(instance), *((_COLOURS[state],) if state in _COLOURS else ()))
+
+
+def _range(nodes: Any) -> str:
+    """`0..2`, `2`, `1..`."""
+    if not isinstance(nodes, dict):
+        return str(nodes or 0)
+    low, high = nodes.get("min") or 0, nodes.get("max")
+    return str(low) if low == high else f"{low}..{'' if high is None else high}"
 
 
 def _where(instance: Json) -> str:
