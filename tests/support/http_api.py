@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
 from dstack.server.store.migrate import upgrade
 from dstack.server.store.store import Store
-from support import openapi
+from support import openapi, postgres
 
 TOKEN = "the-admin-token"
 DEADLINE_S = 30.0
@@ -84,17 +86,46 @@ class StillEngine:
         pass
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "server", admin_token=TOKEN, local_runtime="process")
+@dataclass(frozen=True)
+class FirstStart:
+    """A data folder and, on PostgreSQL, the database after the first start of a server; tests have copies of both."""
+
+    folder: Path
+    database_url: str | None
 
 
 @pytest.fixture(scope="session")
-def first_started(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder after the first start of a server; tests have copies of it."""
-    folder = tmp_path_factory.mktemp("first-start") / "server"
-    asyncio.run(_first_start(Settings(data_dir=folder, admin_token=TOKEN)))
-    return folder
+def postgresql() -> Iterator[str | None]:
+    """The base URL of a PostgreSQL when DSTACK_TEST_DATABASE says that the tests use one, else None: SQLite."""
+    kind = os.environ.get("DSTACK_TEST_DATABASE", "sqlite")
+    assert kind in ("sqlite", "postgresql"), "DSTACK_TEST_DATABASE is sqlite or postgresql"
+    if kind == "sqlite":
+        yield None
+        return
+    with postgres.running() as server:
+        yield server
+
+
+@pytest.fixture
+def settings(tmp_path: Path, postgresql: str | None) -> Settings:
+    """Of a server that has never been started."""
+    return settings_in(tmp_path / "server", postgres.new_database(postgresql) if postgresql else None)
+
+
+def settings_in(folder: Path, database_url: str | None = None) -> Settings:
+    return Settings(data_dir=folder, admin_token=TOKEN, local_runtime="process", database_url=database_url)
+
+
+@pytest.fixture(scope="session")
+def first_started(tmp_path_factory: pytest.TempPathFactory, postgresql: str | None) -> FirstStart:
+    return first_start(tmp_path_factory.mktemp("first-start") / "server", postgresql)
+
+
+def first_start(folder: Path, server: str | None) -> FirstStart:
+    """`server`: the base URL of a PostgreSQL; None is SQLite."""
+    url = postgres.new_database(server) if server else None
+    asyncio.run(_first_start(settings_in(folder, url)))
+    return FirstStart(folder, url)
 
 
 @pytest.fixture(scope="session")
@@ -115,18 +146,25 @@ async def _first_start(settings: Settings) -> None:
 
 
 @pytest.fixture
-async def still(settings: Settings, first_started: Path, this_machine: LocalBackend) -> AsyncIterator[Parts]:
+async def still(tmp_path: Path, first_started: FirstStart, this_machine: LocalBackend) -> AsyncIterator[Parts]:
+    async with standing_still(tmp_path / "server", first_started, this_machine) as parts:
+        yield parts
+
+
+@asynccontextmanager
+async def standing_still(folder: Path, first: FirstStart, machine: LocalBackend) -> AsyncIterator[Parts]:
     """Everything that routes need, with an engine that stands still."""
-    shutil.copytree(first_started, settings.data_dir)
+    shutil.copytree(first.folder, folder)
+    settings = settings_in(folder, await postgres.copy_of(first.database_url) if first.database_url else None)
     clock = WallClock()
     database = Database(settings.resolved_database_url)
     changes = Changes(clock.now())
     cipher = Cipher(load_key(settings.data_dir / "encryption.key", may_create=False))
     context = BackendContext(settings.data_dir / "backends", lambda: settings.data_dir, sys.executable, clock)
-    own = {this_machine.name: this_machine}
+    own = {machine.name: machine}
     backends = ProjectBackends(database, cipher, clock, Registry.installed(), own, context)
     offers = OffersService(backends, clock)
-    yield Parts(
+    parts = Parts(
         settings=settings,
         clock=clock,
         database=database,
@@ -140,21 +178,26 @@ async def still(settings: Settings, first_started: Path, this_machine: LocalBack
         backends=backends,
         owner="test",
     )
-    await backends.aclose()
-    await database.close()
+    try:
+        yield parts
+    finally:
+        await backends.aclose()
+        await database.close()
+        if settings.database_url:
+            await postgres.drop(settings.database_url)
 
 
 @pytest.fixture
 async def api(still: Parts) -> AsyncIterator[Api]:
     """The admin, on a server whose engine stands still."""
-    async with _client(still) as http:
+    async with client_of(still) as http:
         yield Api(http, still)
 
 
 @pytest.fixture
 async def live(settings: Settings) -> AsyncIterator[Api]:
     """The admin, on a whole running server: jobs run as processes of this machine."""
-    async with running(settings, WallClock()) as server, _client(server.parts) as http:
+    async with running(settings, WallClock()) as server, client_of(server.parts) as http:
         admin = Api(http, server.parts)
         yield admin
         await _end_everything(admin)
@@ -204,7 +247,7 @@ def _specs(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [run["run_spec"] for run in runs]
 
 
-def _client(parts: Parts) -> httpx.AsyncClient:
+def client_of(parts: Parts) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app=http_app(parts), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://server", timeout=60)
 
