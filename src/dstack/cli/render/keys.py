@@ -9,7 +9,7 @@ from dstack.cli.render.table import table
 
 Json = dict[str, Any]
 
-HEADERS = ("PROPERTY", "VALUES", "DEFAULT")
+HEADERS = ("PROPERTY", "VALUES", "DEFAULT", "MEANING")
 MANY = 6  # more words than that are not listed
 FIRST = ("type", "name")
 FLAG_WORDS = ("true", "false", "yes", "no", "on", "off")
@@ -30,7 +30,9 @@ def _rows(schema: Json, definitions: Json, prefix: str) -> list[tuple[str, ...]]
         if part.get("deprecated"):
             continue
         default = "(required)" if name in required and not prefix else _default(part)
-        rows.append((prefix + name, " | ".join(_plain(_words(part, definitions))), default))
+        rows.append(
+            (prefix + name, " | ".join(_plain(_words(part, definitions))), default, str(part.get("description", "")))
+        )
         nested = _nested(part, definitions)
         if nested is not None and prefix.count(".") < 1:
             rows += _rows(nested, definitions, f"{prefix}{name}.")

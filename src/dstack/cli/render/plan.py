@@ -97,7 +97,7 @@ def _fleet_rows(plan: Json) -> list[tuple[str, str]]:
         ("Fleet type", "ssh" if hosts else "cloud"),
         ("Nodes", str(len(hosts)) if hosts else nodes_text(configuration.get("nodes") or 0)),
         ("Placement", str(configuration.get("placement") or "any")),
-        ("Backends", ", ".join(configuration.get("backends") or ())),
+        ("Backends", ", ".join(configuration.get("x_backends") or configuration.get("backends") or ())),
         ("Regions", ", ".join(configuration.get("regions") or ())),
         ("Resources", resources_text(configuration["resources"]) if configuration.get("resources") else ""),
         ("Spot policy", "" if hosts else str(configuration.get("spot_policy") or "on-demand")),
