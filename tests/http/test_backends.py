@@ -58,7 +58,8 @@ async def test_a_backend_belongs_to_one_project_alone(api: Api) -> None:
 
 async def test_projects_do_not_show_backends_that_released_clients_do_not_know(api: Api) -> None:
     await api.call("backends/create", SIM)
-    assert (await api.call("/api/projects/main/get"))["backends"] == []
+    shown = [await api.call("/api/projects/main/get"), *await api.call("/api/projects/list")]
+    assert [(one["backends"], one["x_backends"]) for one in shown] == [([], ["sim"]), ([], ["sim"])]
 
 
 async def test_a_backend_is_written_and_read_back_as_yaml(api: Api) -> None:

@@ -158,6 +158,11 @@ def test_a_machine_whose_last_block_was_given_back_idles():
     assert fields["idle_deadline"] == T0 + 300
 
 
+def test_a_machine_that_must_not_idle_at_all_asks_its_fleet_at_once():
+    i = instance(status=InstanceStatus.BUSY, busy_blocks=0, idle_duration_s=0.0)
+    assert FLEET.ref in decided(i).wakes
+
+
 def test_a_machine_at_its_idle_deadline_asks_its_fleet_and_does_nothing_itself():
     i = instance(idle_since=T0 - 300, idle_deadline=T0)
     d = decided(i)

@@ -103,7 +103,7 @@ def _use(d: Draft[Instance], s: InstanceSnapshot) -> None:
         since = d.now if status is InstanceStatus.IDLE else None
         deadline = None if since is None else idle.deadline(since, instance.idle_duration_s)
         d.set(idle_since=since, idle_deadline=deadline, provisioning_deadline=None)
-    elif status is InstanceStatus.IDLE and instance.idle_deadline is not None and instance.idle_deadline <= d.now:
+    if status is InstanceStatus.IDLE and d.row.idle_deadline is not None and d.row.idle_deadline <= d.now:
         d.wake(Ref("fleet", instance.fleet_id))  # it alone knows whether this one is kept for the minimum
 
 

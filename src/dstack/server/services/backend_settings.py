@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -82,6 +82,15 @@ async def config_of(parts: Parts, access: Access, type_: str) -> dict[str, Any]:
     if sealed is None:
         raise _absent(access, type_)
     return parts.backends.unseal(sealed)
+
+
+async def configs_of(parts: Parts, connection: AsyncConnection, ids: Collection[str]) -> Mapping[str, list[dict]]:
+    """The configurations of the backends of each of the projects."""
+    statement = select(backend_t.c.project_id, backend_t.c.config).where(backend_t.c.project_id.in_(sorted(ids)))
+    found: defaultdict[str, list[dict]] = defaultdict(list)
+    for project_id, sealed in await connection.execute(statement):
+        found[project_id].append(parts.backends.unseal(sealed))
+    return found
 
 
 def read_yaml(text: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from dstack.server.auth.identity import (
 )
 from dstack.server.auth.rules import quota as allowed
 from dstack.server.parts import Parts
+from dstack.server.services import backend_settings
 from dstack.server.services.bootstrap import insert_project
 from dstack.server.services.members import members_of, record
 from dstack.server.services.rows import after, fetch, live, paged
@@ -63,7 +64,9 @@ async def list_projects(parts: Parts, caller: User, query: ListProjects) -> Any:
         found = await _with_owners(connection, conditions, query)
         members = await members_of(connection, [p.id for p, _ in found], query.username) if query.username else {}
         total = len(await _with_owners(connection, conditions, None)) if query.return_total_count else None
-    rendered = [people.project(one, parts.settings.rules, owner, members.get(one.id, ())) for one, owner in found]
+        configs = await backend_settings.configs_of(parts, connection, [p.id for p, _ in found])
+    rules = parts.settings.rules
+    rendered = [people.project(p, rules, owner, members.get(p.id, ()), configs[p.id]) for p, owner in found]
     return {"projects": rendered, "total_count": total} if query.return_total_count else rendered
 
 
@@ -71,10 +74,11 @@ async def render(parts: Parts, project_id: str) -> dict[str, Any]:
     async with parts.database.read() as connection:
         found = await _with_owners(connection, [project.c.id == project_id], None)
         members = await members_of(connection, [project_id])
+        configs = await backend_settings.configs_of(parts, connection, [project_id])
     if not found:
         raise ResourceNotFound("The project does not exist any more")
     value, owner = found[0]
-    return people.project(value, parts.settings.rules, owner, members[project_id])
+    return people.project(value, parts.settings.rules, owner, members[project_id], configs[project_id])
 
 
 async def create(parts: Parts, caller: User, request: CreateProject) -> dict[str, Any]:

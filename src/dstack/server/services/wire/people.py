@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dstack.server.auth.identity import Access, Project, User
 from dstack.server.auth.rules import creates_projects, manages_secrets, manages_ssh_fleets, quota
+from dstack.server.services.wire import backends
 from dstack.server.services.wire.values import stamp
 from dstack.server.settings import Rules
 
@@ -37,14 +38,21 @@ def user_with_creds(value: User, rules: Rules, token: str, private_key: str | No
     return user(value, rules) | {"creds": {"token": token}, "ssh_private_key": private_key}
 
 
-def project(value: Project, rules: Rules, owner: User, members: Sequence[Membership]) -> dict[str, Any]:
-    """Backends are a list of what can be configured; those that only we have do not appear in it."""
+def project(
+    value: Project,
+    rules: Rules,
+    owner: User,
+    members: Sequence[Membership],
+    configs: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """`configs` are those of its backends; what only we have appears in `x_backends` alone."""
     return {
         "project_id": value.id,
         "project_name": value.name,
         "owner": user(owner, rules),
         "created_at": stamp(value.created_at),
-        "backends": [],
+        "backends": backends.infos(configs),
+        "x_backends": sorted(one["type"] for one in configs),
         "members": [_member(one, value, rules) for one in members],
         "is_public": value.is_public,
         "templates_repo": value.templates_repo,
