@@ -21,7 +21,7 @@ from dstack.backends.local.backend import LocalBackend
 from dstack.backends.registry import Registry
 from dstack.clock import WallClock
 from dstack.server.app import http_app, running
-from dstack.server.auth.cipher import Cipher, load_key
+from dstack.server.auth.cipher import Cipher, load_keys
 from dstack.server.logs.files import LogStore
 from dstack.server.parts import Parts
 from dstack.server.services import bootstrap
@@ -140,7 +140,7 @@ async def _first_start(settings: Settings) -> None:
     settings.sqlite_path.parent.mkdir(parents=True)
     await upgrade(settings.resolved_database_url)
     database = Database(settings.resolved_database_url)
-    cipher = Cipher(load_key(settings.data_dir / "encryption.key", may_create=True))
+    cipher = Cipher(*load_keys(settings.data_dir / "encryption.key", (), may_create=True))
     await bootstrap.ensure(database, cipher, 1.0, settings.default_project, settings.admin_token)
     await database.close()
 
@@ -159,7 +159,7 @@ async def standing_still(folder: Path, first: FirstStart, machine: LocalBackend)
     clock = WallClock()
     database = Database(settings.resolved_database_url)
     changes = Changes(clock.now())
-    cipher = Cipher(load_key(settings.data_dir / "encryption.key", may_create=False))
+    cipher = Cipher(*load_keys(settings.data_dir / "encryption.key", (), may_create=False))
     context = BackendContext(settings.data_dir / "backends", lambda: settings.data_dir, sys.executable, clock)
     own = {machine.name: machine}
     backends = ProjectBackends(database, cipher, clock, Registry.installed(), own, context)

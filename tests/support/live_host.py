@@ -23,7 +23,7 @@ from dstack.model.instance import Instance, InstanceStatus
 from dstack.model.job import Job, JobStatus
 from dstack.model.offer import Offer
 from dstack.model.row import Row
-from dstack.server.auth.cipher import Cipher, load_key
+from dstack.server.auth.cipher import Cipher, load_keys
 from dstack.server.effects.gauges import Gauges
 from dstack.server.effects.links import HostLinks
 from dstack.server.effects.tasks import TaskEffects
@@ -62,7 +62,7 @@ class Host:
         self.instance: Instance = builders.instance(status=InstanceStatus.BUSY, busy_blocks=1, linked=False, host=None)
         self.kicked = {"engine": 0, "acts": 0}
         context = BackendContext(folder / "backends", lambda: bundle, sys.executable, self.clock)
-        cipher = Cipher(load_key(folder / "key", may_create=True))
+        cipher = Cipher(*load_keys(folder / "key", (), may_create=True))
         own = {"local": self.backend}
         backends = ProjectBackends(database, cipher, self.clock, Registry.installed(), own, context)
         gauges = Gauges(database, Changes(self.clock.now()))

@@ -8,10 +8,8 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from fastapi import FastAPI
-from sqlalchemy import insert, select
 
 from dstack import __version__
 from dstack.agent.bundle import build
@@ -19,10 +17,10 @@ from dstack.backends.base import Backend, BackendContext
 from dstack.backends.registry import Registry
 from dstack.clock import Clock, WallClock
 from dstack.control.kernel import Probe
-from dstack.errors import DstackError
 from dstack.ids import new_id
 from dstack.model.row import Ref
-from dstack.server.auth.cipher import Cipher, load_key
+from dstack.server.auth.cipher import Cipher
+from dstack.server.auth.sealing import open_cipher
 from dstack.server.effects.acts import ActRunner
 from dstack.server.effects.gauges import Gauges
 from dstack.server.effects.instances import InstanceEffects
@@ -36,6 +34,7 @@ from dstack.server.parts import Parts
 from dstack.server.routes import install
 from dstack.server.services import backends_file, bootstrap
 from dstack.server.services.backends import ProjectBackends
+from dstack.server.services.configured import with_file
 from dstack.server.services.offers import OffersService
 from dstack.server.services.secrets import resolve_secrets
 from dstack.server.settings import Settings
@@ -44,10 +43,8 @@ from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
 from dstack.server.store.migrate import upgrade
 from dstack.server.store.store import Store
-from dstack.server.store.tables import meta
 
 log = logging.getLogger(__name__)
-CANARY = b"dstack"
 
 
 @dataclass
@@ -90,6 +87,7 @@ async def running(settings: Settings, clock: Clock) -> AsyncIterator[Running]:
     """Everything but HTTP: data folder, database, engine, effects, links. Raises DstackError when it cannot start."""
     with exclusive(settings.data_dir):
         file = backends_file.read(settings.data_dir, settings.default_project)
+        settings = with_file(settings, file)
         cipher, database, token = await _open(settings, clock)
         try:
             server = _wire(settings, clock, cipher, database, token)
@@ -111,24 +109,12 @@ async def _open(settings: Settings, clock: Clock) -> tuple[Cipher, Database, str
         settings.sqlite_path.chmod(0o600)
     database = Database(settings.resolved_database_url)
     try:
-        cipher = await _cipher(database, settings.data_dir / "encryption.key")
+        cipher = await open_cipher(database, settings.data_dir / "encryption.key", settings.encryption_keys)
         token = await bootstrap.ensure(database, cipher, clock.now(), settings.default_project, settings.admin_token)
     except BaseException:
         await database.close()
         raise
     return cipher, database, token
-
-
-async def _cipher(database: Database, key_file: Path) -> Cipher:
-    """The cipher of this database. Raises DstackError when its key is not the one that sealed it."""
-    async with database.write() as connection:
-        sealed = (await connection.execute(select(meta.c.value).where(meta.c.key == "canary"))).scalar()
-        cipher = Cipher(load_key(key_file, may_create=sealed is None))
-        if sealed is None:
-            await connection.execute(insert(meta).values(key="canary", value=cipher.encrypt(CANARY)))
-        elif cipher.decrypt(sealed) != CANARY:
-            raise DstackError("The database was sealed with another encryption key")
-    return cipher
 
 
 def _wire(settings: Settings, clock: Clock, cipher: Cipher, database: Database, token: str | None) -> Running:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from dstack.errors import UsageError
 
 DEFAULT_IMAGE = "dstackai/base:0.16-base-ubuntu24.04"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+KEY_BYTES = 32
 RUNTIMES = ("auto", "docker", "process")
 
 
@@ -46,6 +48,7 @@ class Settings:
     shutdown_grace_s: float = 5.0
     prometheus: bool = False
     rules: Rules = field(default_factory=Rules)
+    encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)  # the newest first
 
     @property
     def sqlite_path(self) -> Path:
@@ -87,6 +90,7 @@ class Settings:
             "log_level": env.get("DSTACK_SERVER_LOG_LEVEL"),
             "prometheus": _bool(env, "DSTACK_ENABLE_PROMETHEUS_METRICS"),
             "rules": _rules(env),
+            "encryption_keys": _keys(env),
         }
         values.update({k: v for k, v in overrides.items() if v is not None})
         return cls(**{k: v for k, v in values.items() if v is not None and v != ""})  # type: ignore[arg-type]
@@ -102,6 +106,20 @@ def async_url(url: str) -> str:
             hint="for example DSTACK_DATABASE_URL=postgresql://user:password@host:5432/dstack",
         )
     return f"{driver}+{'asyncpg' if driver == 'postgresql' else 'aiosqlite'}://{rest}"
+
+
+def _keys(env: Mapping[str, str]) -> tuple[bytes, ...]:
+    name, keys = "DSTACK_SERVER_ENCRYPTION_KEYS", []
+    for number, text in enumerate((env.get(name) or "").replace(",", " ").split(), 1):
+        try:
+            key = bytes.fromhex(text) if len(text) == 2 * KEY_BYTES else base64.b64decode(text, validate=True)
+        except ValueError:
+            key = b""
+        if len(key) != KEY_BYTES:
+            # Not repeated here: it is a secret.
+            raise UsageError(f"{name}: key {number} is not {KEY_BYTES} bytes in base64 or hexadecimal digits")
+        keys.append(key)
+    return tuple(keys)
 
 
 def _rules(env: Mapping[str, str]) -> Rules:

@@ -30,6 +30,8 @@ from dstack.model.run import Run
 from dstack.server.store.codec import columns
 
 metadata = MetaData()
+# Columns that hold what the cipher sealed: sealed anew when there is a newer key.
+SEALED = {"sealed": True}
 # In lock order: a commit locks rows by (table, id), tables in this order.
 ROW_TYPES: dict[str, type[Row]] = {c.kind: c for c in (Fleet, Instance, Job, Queue, Run)}
 
@@ -146,7 +148,7 @@ user = Table(
     Column("email", String, nullable=True),
     Column("active", Boolean, nullable=False),
     Column("ssh_public_key", Text, nullable=True),
-    Column("ssh_private_key", LargeBinary, nullable=True),  # encrypted
+    Column("ssh_private_key", LargeBinary, nullable=True, info=SEALED),
     Column("created_at", Float, nullable=False),
     Column("projects_quota", Integer, nullable=True),  # None: that of the settings
 )
@@ -190,7 +192,7 @@ secret = Table(
     Column("id", String, primary_key=True),
     Column("project_id", String, ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
     Column("name", String, nullable=False),
-    Column("value", LargeBinary, nullable=False),  # encrypted
+    Column("value", LargeBinary, nullable=False, info=SEALED),
     Column("updated_at", Float, nullable=False),
     UniqueConstraint("project_id", "name", name="secret_name"),
 )
@@ -201,7 +203,7 @@ backend = Table(
     metadata,
     Column("project_id", String, ForeignKey("project.id", ondelete="CASCADE"), primary_key=True),
     Column("type", String, primary_key=True),
-    Column("config", LargeBinary, nullable=False),
+    Column("config", LargeBinary, nullable=False, info=SEALED),
     Column("origin", String, nullable=False),  # api | file: what the server's file no longer names is removed
     Column("updated_at", Float, nullable=False),
 )
@@ -234,7 +236,7 @@ repo_creds = Table(
     Column("project_id", String, primary_key=True),
     Column("repo_id", String, primary_key=True),
     Column("user_id", String, ForeignKey("user.id", ondelete="CASCADE"), primary_key=True),
-    Column("value", LargeBinary, nullable=False),  # encrypted
+    Column("value", LargeBinary, nullable=False, info=SEALED),
     ForeignKeyConstraint(*_REPO, ondelete="CASCADE"),
 )
 
