@@ -1,0 +1,85 @@
+"""A secret that a job uses is seen by the job alone."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from support.http_api import Api, ended, fleet, reached, task
+
+CANARY = "canary-b7f3-4711"
+
+
+async def test_a_canary_shows_nowhere_while_its_job_runs_nor_after_it(
+    live: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    await live.call("secrets/create_or_update", {"name": "KEY", "value": CANARY})
+    await live.call("fleets/apply", {"plan": {"spec": fleet()}})
+    commands = ('test "$KEY" = "canary-b7f3-$((4000 + 711))"', "echo the secret came", "sleep 600")
+    spec = task(*commands, name="canary", env={"KEY": "${{ secrets.KEY }}"})
+    answers = [await live.call("runs/get_plan", {"run_spec": spec})]
+    answers.append(await live.call("runs/apply", {"plan": {"run_spec": spec}}))
+    run = await reached(live, "canary", "running")
+    assert await follow_until(live, run["latest_job_submission"]["id"], "the secret came")
+    assert command_lines_with(CANARY) == []
+    answers += await everything(live, run["id"])
+    await live.call("runs/stop", {"runs_names": ["canary"], "abort": False})
+    answers += [await ended(live, "canary"), *await everything(live, run["id"])]
+    assert CANARY not in str(answers)
+    assert CANARY not in caplog.text
+    assert files_with(live.parts.settings.data_dir, CANARY) == []
+
+
+async def test_the_words_for_a_job_that_misses_a_secret_hold_none_of_the_others(live: Api) -> None:
+    await live.call("secrets/create_or_update", {"name": "KEY", "value": CANARY})
+    await live.call("fleets/apply", {"plan": {"spec": fleet()}})
+    env = {"A": "${{ secrets.KEY }}", "B": "${{ secrets.absent }}"}
+    await live.call("runs/apply", {"plan": {"run_spec": task("true", name="t", env=env)}})
+    run = await ended(live, "t")
+    why = await live.call("runs/why", {"run_name": "t"})
+    assert "absent" in str(run["latest_job_submission"]["termination_reason_message"])
+    assert CANARY not in str(run) + str(why)
+
+
+async def everything(api: Api, run_id: str) -> list:
+    """All that the API says of the run and of the project, apart from the secret itself."""
+    return [
+        await api.call("runs/get", {"id": run_id}),
+        await api.call("/api/runs/list", {}),
+        await api.call("runs/why", {"run_name": "canary"}),
+        await api.call("/api/events/list", {}),
+        await api.call("fleets/list"),
+        await api.call("/api/instances/list", {}),
+        await api.call("secrets/list"),
+        await api.call("/api/projects/main/get"),
+    ]
+
+
+async def follow_until(api: Api, job_submission_id: str, text: str) -> bool:
+    """Whether the log holds the text; it is waited for, woken by the server."""
+    while True:
+        seen = api.parts.changes.seq([f"log:{job_submission_id}"])
+        path = api.parts.settings.data_dir / "logs"
+        if files_with(path, text):
+            return True
+        await api.parts.changes.wait(seen, [f"log:{job_submission_id}"], 30)
+
+
+def command_lines_with(text: str) -> list[str]:
+    """Of all processes of this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes()
+        except OSError:  # gone meanwhile
+            continue
+        if text.encode() in line:
+            found.append(str(path))
+    return found
+
+
+def files_with(folder: Path, text: str) -> list[str]:
+    return [str(path) for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
