@@ -95,7 +95,9 @@ class Task:
 
     @property
     def log_size(self) -> int:
-        return self.report.log_size if self.ended else logfile.size(self.directory)
+        on_disk = logfile.size(self.directory)
+        # A power cut, or somebody, may have taken some of it: what is not there cannot be waited for.
+        return min(self.report.log_size, on_disk) if self.ended else on_disk
 
     def move(self, state: str) -> bool:
         """Go to `state`. False when it is there already, or beyond (a resumed start does not go back)."""

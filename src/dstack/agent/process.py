@@ -41,12 +41,14 @@ from dstack.agentapi.wire import (
 )
 
 ABANDON_PATIENCE_S = 15.0
+REAP_PATIENCE_S = 1.0
 
 
 class ProcessRuntime:
     name = PROCESS
 
-    def __init__(self) -> None:
+    def __init__(self, abandon_patience_s: float = ABANDON_PATIENCE_S) -> None:
+        self._abandon_patience_s = abandon_patience_s
         self._started: Dict[str, subprocess.Popen] = {}
 
     async def launch(self, task: Task, host: Host) -> None:
@@ -113,7 +115,7 @@ class ProcessRuntime:
             _kill_strays(task)
 
     async def abandon(self, task: Task) -> None:
-        deadline = time.monotonic() + ABANDON_PATIENCE_S
+        deadline = time.monotonic() + self._abandon_patience_s
         while _holder_alive(task) and time.monotonic() < deadline:
             self._order(task, 0, 0.0)
             await asyncio.sleep(0.02)  # a holder that is just starting has not opened its end yet
@@ -132,6 +134,8 @@ class ProcessRuntime:
 
     async def remove(self, task: Task) -> None:
         await self.abandon(task)
+        if _holder_alive(task):
+            raise TaskFailed(EXECUTOR_ERROR, "the job's processes cannot be ended")
 
     async def _unpack(self, spec: TaskSpec, cwd: str, home: str, host: Host) -> None:
         loop = asyncio.get_running_loop()
@@ -229,9 +233,15 @@ class ProcessRuntime:
         return True
 
     def _reap(self, task: Task) -> None:
-        holder = self._started.pop(task.id, None)
-        if holder is not None:
-            holder.wait()
+        """Take the exit status of a holder that ended. One that cannot be ended must not hold up the agent."""
+        holder = self._started.get(task.id)
+        if holder is None:
+            return
+        try:
+            holder.wait(REAP_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            return  # asked again when the task is removed
+        del self._started[task.id]
 
 
 def _spec(task: Task) -> TaskSpec:

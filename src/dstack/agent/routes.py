@@ -91,9 +91,10 @@ class Routes:
             if remaining <= 0 or not await task.log_grew.wait(remaining):
                 break
         ended, size = task.ended, task.log_size
-        if offset > size:
+        if offset > size and not ended:
             raise HttpError(400, "bad_offset", "the log has %d bytes, not %d" % (size, offset))
-        data = logfile.read(task.directory, offset, min(wire.MAX_LOG_CHUNK, size - offset))
+        # An ended task whose log lost its tail to a power cut has told all that it ever will.
+        data = logfile.read(task.directory, offset, max(0, min(wire.MAX_LOG_CHUNK, size - offset)))
         end = offset + len(data)
         marks = logfile.marks(task.directory, offset, end, wire.MAX_LOG_MARKS) if data else []
         final = ended and end >= size
@@ -121,7 +122,7 @@ class Routes:
         try:
             async for piece in request.pieces():
                 await loop.run_in_executor(None, writer.write, piece)
-            writer.commit()
+            await loop.run_in_executor(None, writer.commit)
         finally:
             writer.discard()
         return json_response({})

@@ -141,6 +141,7 @@ class BlobWriter:
             raise WrongHash("the bytes have the SHA-256 %s" % self._hash.hexdigest())
         try:
             self._file.flush()
+            os.fsync(self._file.fileno())  # after a power cut its name must not stand over other bytes
             self._file.close()
             os.rename(self._path, self._store.blob(self._sha256))
         except OSError as e:

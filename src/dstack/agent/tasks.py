@@ -112,8 +112,8 @@ class Tasks:
             return
         if not task.ended:
             raise NotEnded("the task has not ended: it is %s" % task.report.state)
-        if log_offset != task.report.log_size and not force:
-            raise NotEnded("the log ends at %d, it was read to %d" % (task.report.log_size, log_offset))
+        if log_offset < task.log_size and not force:
+            raise NotEnded("the log ends at %d, it was read to %d" % (task.log_size, log_offset))
         try:
             await self._remove_outside(task)
         except TaskFailed:

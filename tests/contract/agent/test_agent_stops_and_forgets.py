@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 
@@ -119,11 +120,12 @@ async def test_questions_about_an_unknown_task_say_that_there_is_none(agent):
     assert (e.value.status, e.value.code) == (404, "not_found")
 
 
-async def test_a_log_offset_beyond_the_end_is_refused(agent):
-    await agent.run("echo a")
-    task = (await agent.client.tasks())[0]
+async def test_a_log_offset_beyond_the_end_is_refused_while_the_task_runs(agent):
+    spec = agent.spec("echo a; sleep 600")
+    await agent.client.put_task(spec)
+    await agent.log_holds(spec.id, b"a\n")
     with pytest.raises(AgentRefused) as e:
-        await agent.client.logs(task.id, 100)
+        await agent.client.logs(spec.id, 100)
     assert e.value.code == "bad_offset"
 
 
@@ -131,3 +133,30 @@ async def test_an_id_that_would_leave_the_state_folder_is_refused(agent):
     for bad in ("..", "../../etc", ".hidden", "a/b"):
         with pytest.raises(AgentRefused):
             await agent.client.stop(bad, StopRequest())
+
+
+async def test_a_log_that_lost_its_tail_to_a_power_cut_is_over_for_who_had_read_more(agent):
+    spec = agent.spec("echo all of it")
+    await agent.client.put_task(spec)
+    _, log = await agent.finish(spec.id)
+    agent.kill()
+    os.truncate(agent.state / "tasks" / spec.id / "log", len(log) - 3)
+    await agent.start()
+
+    chunk = await agent.client.logs(spec.id, len(log), 0)
+
+    assert (chunk.data, chunk.final) == (b"", True)
+    await agent.client.delete(spec.id, len(log))
+    assert await agent.client.tasks() == []
+
+
+async def test_a_log_that_is_gone_is_read_to_its_end_at_once(agent):
+    spec = agent.spec("echo all of it")
+    await agent.client.put_task(spec)
+    await agent.finish(spec.id)
+    (agent.state / "tasks" / spec.id / "log").unlink()
+
+    chunk = await agent.client.logs(spec.id, 0, 0)
+
+    assert (chunk.data, chunk.final) == (b"", True)
+    await agent.client.delete(spec.id, 0)
