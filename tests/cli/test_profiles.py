@@ -66,3 +66,13 @@ def test_a_wrong_parameter_of_a_profile_is_told(cli: Cli):
     assert result.code == 1
     assert "max_pricee" in result.err
     assert "max_price" in result.err
+
+
+def test_fleets_use_the_profile_that_holds_too(cli: Cli, server: WireServer):
+    cli.write(".dstack/profiles.yml", PROFILES)
+    server.on("fleets/get_plan", wire.fleet_plan())
+    cli.run("plan", "-f", "fleet.dstack.yml")
+    cli.run("plan", "-f", "fleet.dstack.yml", "--profile", "cheap")
+    cli.run("plan", "-f", "fleet.dstack.yml", "--no-profile")
+    sent = [body["spec"]["profile"]["name"] for body in server.bodies("fleets/get_plan")]
+    assert sent == ["usual", "cheap", "default"]

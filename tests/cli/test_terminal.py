@@ -206,3 +206,26 @@ def test_a_secret_is_asked_for_without_being_shown(cli: Cli, server: WireServer)
         assert terminal.end() == 0
     assert "hush" not in terminal.shown
     assert server.bodies("secrets/create_or_update") == [{"name": "s1", "value": "hush"}]
+
+
+def test_on_a_terminal_the_default_project_is_chosen_by_number(bare: Cli, server: WireServer):
+    for name in ("main", "other"):
+        server.on(f"/api/projects/{name}/get", {"project_name": name})
+        bare.run("project", "add", "--name", name, "--url", server.url, "--token", "t", "-n")
+    with bare.on_terminal("project") as terminal:
+        terminal.expect("1. main (default)")
+        terminal.expect("Enter keeps it]: ")
+        terminal.type("7\n")
+        terminal.expect("Expected a number from 1 to 2, or a name")
+        terminal.type("2\n")
+        terminal.expect("The default project is other")
+        assert terminal.end() == 0
+
+
+def test_metrics_are_watched_until_ctrl_c(cli: Cli, server: WireServer):
+    server.on("runs/get", wire.run("running"))
+    server.on("/api/project/main/metrics/job/t1?replica_num=0&job_num=0&limit=1000", {"metrics": []})
+    with cli.on_terminal("metrics", "t1", "-w") as terminal:
+        terminal.expect("no data")
+        terminal.interrupt()
+        assert terminal.end() == 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
 from dstack.api.client import Client
+from dstack.cli import profiles
 from dstack.cli.applying import Options, Prepared, agree, body, stop_if_refused, tell_notices
 from dstack.cli.changes import differences
 from dstack.cli.failures import INTERRUPTED, Quit
@@ -24,12 +26,12 @@ DELETE_LIMIT_S = 600.0
 CREATION_LIMIT_S = 15.0  # until the server has made the rows of the instances, or said why not
 
 
-def plan_fleet(client: Client, prepared: Prepared) -> Json:
-    """Ask for the plan."""
+def plan_fleet(client: Client, prepared: Prepared, options: Options) -> Json:
+    """Ask for the plan; the profile that holds gives what the file does not say."""
     spec = {
         "configuration": body(prepared.configuration),
         "configuration_path": prepared.path,
-        "profile": {"name": "default"},
+        "profile": profiles.chosen(options.profile, options.no_profile, os.environ) or {"name": "default"},
     }
     return client.fleets.plan(spec)
 
@@ -48,7 +50,7 @@ def apply_fleet(client: Client, prepared: Prepared, options: Options) -> int:
     """The exit code of the command."""
     if options.json and not options.yes:
         raise UsageError("--json asks no questions", hint="add -y; `dstack plan --json` shows the plan")
-    plan = plan_fleet(client, prepared)
+    plan = plan_fleet(client, prepared, options)
     if options.json:
         tell_notices(plan)
     else:

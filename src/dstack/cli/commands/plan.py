@@ -24,7 +24,7 @@ def plan(**values: Any) -> None:
     prepared = prepare(options)
     with connect() as client:
         if isinstance(prepared.configuration, FleetConfiguration):
-            found = plan_fleet(client, prepared)
+            found = plan_fleet(client, prepared, options)
             put_json(found) if options.json else show_fleet_plan(found, options)
         else:
             found = plan_run(client, prepared, options)

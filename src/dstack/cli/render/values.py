@@ -63,7 +63,7 @@ def clock(text: str | None) -> str:
 def memory(mib: float) -> str:
     """`8GB`, `512MB`; whole gigabytes from one up."""
     gigabytes = mib / MIB_PER_GB
-    return format_memory(round(gigabytes, 1) if gigabytes >= 1 else gigabytes)
+    return format_memory(round(gigabytes, 1)) if gigabytes >= 1 else f"{mib:.0f}MB"
 
 
 def gpus(resources: Json) -> str:
