@@ -8,7 +8,8 @@ import yaml
 from support.docker_engine import BUSYBOX_IMAGE
 from support.product import ROOT, Product
 
-EXAMPLES = sorted(p for p in (ROOT / "examples").rglob("*.yml"))
+# Those of the simulated cloud need a server of their own: tests/e2e/sim.
+EXAMPLES = sorted((ROOT / "examples").glob("*.yml"))
 BY_TYPE: dict[bool, list[Path]] = {True: [], False: []}
 for path in EXAMPLES:
     BY_TYPE["image" in yaml.safe_load(path.read_text())].append(path)
