@@ -12,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from dstack.model.base import Model
+from dstack.model.configurations.described import told_of
 from dstack.model.configurations.legacy import OLD_KEYS
 from dstack.model.configurations.reading import MODELS
 from dstack.model.configurations.server_config import ServerConfig
@@ -24,7 +25,7 @@ TYPES = (*MODELS, "profiles", "server")
 _FLAG_WORDS = ("true", "false", "yes", "no", "on", "off")
 
 
-class _ProfilesFile(Model):
+class ProfilesFile(Model):
     """Named parameters for configurations that do not say them."""
 
     profiles: tuple[Profile, ...] | None
@@ -49,7 +50,7 @@ def json_schema(type_: str | None = None) -> dict[str, Any]:
             ],
             "$defs": definitions,
         }
-    model = {**MODELS, "profiles": _ProfilesFile, "server": ServerConfig}[type_]
+    model = {**MODELS, "profiles": ProfilesFile, "server": ServerConfig}[type_]
     return {"$schema": DIALECT, **_schema(model)}
 
 
@@ -60,6 +61,13 @@ def nearest_type(word: str) -> str | None:
 
 class _Generator(GenerateJsonSchema):
     """Numbers and flags may be written as text, text as numbers, as the models read them."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        described = super().model_schema(schema)
+        for name, field in described.get("properties", {}).items():
+            if told := told_of(schema["cls"], name):
+                field["description"] = told.text
+        return described
 
     def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
         return super().int_schema(schema) | {"type": ["integer", "string"]}

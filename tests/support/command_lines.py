@@ -1,0 +1,30 @@
+"""Command lines of documents, taken apart as the command line itself does, without running anything."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import click
+
+from dstack.cli.group import root
+
+
+def shown(block: str) -> list[str]:
+    """The lines of a shell block that call dstack, from `dstack` on: after a prompt, in a pipe, on several lines."""
+    joined = block.replace("\\\n", " ")
+    return [match[1] for line in joined.splitlines() if (match := re.match(r"\s*(?:\$ |.*\| )?(dstack [^\s].*)", line))]
+
+
+def parse(line: str) -> None:
+    """Down to the last subcommand. Raises UsageError or click's when the line is not understood."""
+    command: click.Command = root
+    arguments = shlex.split(re.split(r"\s+(?:[|>#&<]|-h$|--help$)", line)[0])[1:]
+    context = root.make_context("dstack", arguments)
+    while isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        if not rest:
+            return
+        name, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        command, context = found, found.make_context(name, rest, parent=context)
