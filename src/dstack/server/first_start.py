@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 
 from dstack import __version__
@@ -12,6 +13,8 @@ from dstack.errors import DstackError
 from dstack.server.services import bootstrap
 from dstack.server.settings import Settings
 from dstack.server.store.database import Database
+
+log = logging.getLogger(__name__)
 
 
 async def greet(settings: Settings, token: str | None) -> None:
@@ -23,7 +26,7 @@ async def greet(settings: Settings, token: str | None) -> None:
             f"The admin user token is {token}",
             "It is not shown again; `dstack server reset-token` makes a new one.",
         ]
-        lines += await asyncio.to_thread(_configure_cli, settings, token)
+        lines += await _configure_cli(settings, token)
     lines += [
         "",
         "Next, in another terminal:",
@@ -32,8 +35,13 @@ async def greet(settings: Settings, token: str | None) -> None:
         "Ctrl-C stops the server; running jobs go on.",
         "",
     ]
-    sys.stdout.write("\n".join(lines))
-    sys.stdout.flush()
+    try:
+        sys.stdout.write("\n".join(lines))
+        sys.stdout.flush()
+    except OSError as e:
+        log.warning(
+            "the greeting could not be written: %s", e.strerror
+        )  # nobody reads it; the server runs all the same
 
 
 async def reset_token(settings: Settings) -> None:
@@ -46,18 +54,18 @@ async def reset_token(settings: Settings) -> None:
     finally:
         await database.close()
     sys.stdout.write(token + "\n")
-    for line in _configure_cli(settings, token):
+    for line in await _configure_cli(settings, token):
         sys.stderr.write(line + "\n")
 
 
-def _configure_cli(settings: Settings, token: str) -> list[str]:
+async def _configure_cli(settings: Settings, token: str) -> list[str]:
     """Let this person's CLI use the server; what was done, in words."""
     path = config.default_path()
     entry = config.ProjectEntry(settings.default_project, settings.url, token, default=True)
     try:
         entries = config.load(path)
         known = next((e for e in entries if e.name == entry.name), None)
-        if not _may_write(settings, known, entry):
+        if not await _may_write(settings, known, entry):
             return [f"{path} was left as it is; `dstack project add` writes it."]
         config.save(config.with_entry(entries, entry), path)
     except (DstackError, OSError) as e:
@@ -65,7 +73,7 @@ def _configure_cli(settings: Settings, token: str) -> list[str]:
     return [f"The project {entry.name} was written to {path}."]
 
 
-def _may_write(settings: Settings, known: config.ProjectEntry | None, new: config.ProjectEntry) -> bool:
+async def _may_write(settings: Settings, known: config.ProjectEntry | None, new: config.ProjectEntry) -> bool:
     if settings.update_cli_config is not None:
         return settings.update_cli_config
     # Another server's project of the same name is not overwritten unasked.
@@ -73,10 +81,22 @@ def _may_write(settings: Settings, known: config.ProjectEntry | None, new: confi
         return True
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
-    sys.stdout.write(f"Update the project {new.name} ({known.url}) in {config.default_path()}? [y/n]: ")
+    return await _agreed(f"Update the project {new.name} ({known.url}) in {config.default_path()}? [y/n]: ")
+
+
+async def _agreed(question: str) -> bool:
+    """Asks on the terminal, without a thread: one that reads could not be called back when the server is to stop."""
+    sys.stdout.write(question)
     sys.stdout.flush()
+    loop = asyncio.get_running_loop()
+    typed = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), typed.set)
+    try:
+        await typed.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _next_command(settings: Settings, token: str | None) -> str:
-    return "dstack apply -f fleet.dstack.yml" if token is None else "dstack fleet"
+    return "dstack ps" if token is None else "dstack fleet"  # which says how to make one

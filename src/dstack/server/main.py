@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -13,6 +14,7 @@ from dstack import __version__
 from dstack.errors import DstackError, UsageError
 from dstack.server.settings import Settings
 
+MAX_PORT = 65535
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -27,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
             update_cli_config=options.update_cli_config,
         )
         _log_to_stderr(settings.log_level)
+        if not 0 < settings.port <= MAX_PORT:
+            raise UsageError(f"port {settings.port}: expected a number from 1 to {MAX_PORT}")
         if options.command == "reset-token":
             from dstack.server.first_start import reset_token
 
@@ -77,13 +81,19 @@ def _listen(settings: Settings) -> socket.socket:
         listening.bind((settings.host, settings.port))
     except OSError as e:
         listening.close()
-        raise DstackError(
-            f"Cannot listen on {settings.host}:{settings.port}: {e.strerror}",
-            hint=f"another program uses the port; try `dstack server --port {settings.port + 1}`",
-        ) from None
+        message = f"Cannot listen on {settings.host}:{settings.port}: {e.strerror}"
+        raise DstackError(message, hint=_listen_hint(e, settings.port)) from None
     listening.listen(512)
     os.set_inheritable(listening.fileno(), False)
     return listening
+
+
+def _listen_hint(e: OSError, port: int) -> str:
+    if e.errno == errno.EADDRINUSE:
+        return f"another program uses the port; try `dstack server --port {port + 1 if port < MAX_PORT else port - 1}`"
+    if e.errno == errno.EACCES:
+        return "ports below 1024 are for root; try `dstack server --port 3000`"
+    return "--host is an address of this machine; 127.0.0.1 is for this machine alone, 0.0.0.0 for all networks"
 
 
 def _log_to_stderr(level: str) -> None:
