@@ -103,10 +103,7 @@ async def running(settings: Settings, clock: Clock) -> AsyncIterator[Running]:
 
 
 async def _open(settings: Settings, clock: Clock) -> tuple[Cipher, Database, str | None]:
-    settings.sqlite_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     await upgrade(settings.resolved_database_url)
-    if not settings.database_url:
-        settings.sqlite_path.chmod(0o600)
     database = Database(settings.resolved_database_url)
     try:
         cipher = await open_cipher(database, settings.data_dir / "encryption.key", settings.encryption_keys)

@@ -87,3 +87,18 @@ async def test_a_database_of_a_newer_release_is_refused_with_a_hint(tmp_path: Pa
     with pytest.raises(DstackError) as caught:
         await migrate.upgrade(url_of(path))
     assert "newer release" in (caught.value.hint or "")
+
+
+async def test_the_file_is_its_owners_alone_also_when_it_was_not(tmp_path: Path) -> None:
+    file = tmp_path / "in" / "a" / "folder" / "server.db"
+    await migrate.upgrade(url_of(file))
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o644)
+    await migrate.upgrade(url_of(file))
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_file_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DstackError, match="server.db cannot be opened: "):
+        await migrate.upgrade(url_of(tmp_path / "file" / "server.db"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,8 +28,10 @@ async def upgrade(url: str) -> bool:
     """Bring the database at the SQLAlchemy URL up to date; False when it was already.
 
     Several servers may start at once: one migrates, the others wait for it. Raises DstackError when the database is
-    newer than this release.
+    newer than this release, or when SQLite's file cannot be had.
     """
+    if (file := _sqlite_file(url)) is not None:
+        await asyncio.to_thread(_make_private, file)
     return await _migrate(url, HEAD, lambda alembic, config: alembic.upgrade(config, HEAD))
 
 
@@ -79,6 +82,16 @@ def _current_of_file(file: Path) -> str:
         return row[0] if row else "base"
     finally:
         connection.close()
+
+
+def _make_private(file: Path) -> None:
+    """The file, for its owner alone, whatever the folder: it holds what jobs are given, secrets among it."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        file.chmod(0o600)
+    except OSError as e:
+        raise DstackError(f"The database {file} cannot be opened: {e.strerror}") from None
 
 
 def _sqlite_file(url: str) -> Path | None:
