@@ -67,9 +67,9 @@ def index(folder: Path, pages: list[Path]) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    paragraphs = [part for part in text.split("\n\n") if part[:1] not in ("#", "<", "|", "`", "")]
-    sentence = re.split(r"(?<=[.:])\s", " ".join(paragraphs[0].split()))[0] if paragraphs else ""
-    return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", sentence)
+    paragraphs = [part for part in text.split("\n\n") if part[:1] not in ("#", "<", "|", "") and part[:3] != "```"]
+    sentence = re.split(r"(?<=[.!?])\s", " ".join(paragraphs[0].split()))[0] if paragraphs else ""
+    return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", sentence).rstrip(":.") + "."
 
 
 def _types() -> Iterator[str]:

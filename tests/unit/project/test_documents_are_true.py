@@ -58,6 +58,20 @@ def commands_in_tables(page: Path) -> list[str]:
     return re.findall(r"\| `(dstack [^`]+)` \|$", page.read_text(), re.MULTILINE)
 
 
+def test_every_message_of_the_troubleshooting_page_is_one_of_the_product():
+    sources = "\n".join(path.read_text() for path in (ROOT / "src" / "dstack").rglob("*.py"))
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)
+
+    assert len(messages) > 20
+    assert [message for message in messages if fixed_part(message) not in sources] == []
+
+
+def fixed_part(message: str) -> str:
+    """The longest part between what stands for names and numbers."""
+    return max(re.split(r"[A-Z_]{3,}|\bX\b|\.\.\.|[\d.:]{4,}|: | \(", message), key=len).strip()
+
+
 def test_a_wrong_flag_in_a_document_would_be_found():
     lines = shown("echo n | dstack apply --no-such-flag\n$ dstack ps -a  # all\nUsage: dstack\n")
 
