@@ -58,8 +58,6 @@ def applied(configuration: Configuration, overrides: Overrides, environ: Mapping
         configuration = executed(parse(data | changed, "command line"), "")
     configuration = _with_arguments(configuration, overrides.arguments)
     given = _given_env(overrides.env, environ)
-    if not given and not configuration.env:
-        return configuration  # what nobody wrote is not sent
     if isinstance(configuration, TaskConfiguration):
         return resolve_env(configuration, given, environ)
     return resolve_env(configuration, given, environ)

@@ -62,12 +62,17 @@ def read_all_by(parse: Callable[[Any], Any], *forms: JsonSchema) -> ReadBy:
     return ReadBy(parse, forms, null=True)
 
 
-def one_of(key: str, names: tuple[str, ...], default: str) -> BeforeValidator:
-    """A mapping whose `key` says which of several models it is; said in one sentence when it says none of them."""
+def one_of(key: str, names: tuple[str, ...], default: str | None) -> BeforeValidator:
+    """A mapping whose `key` says which of several models it is; said in one sentence when it says none of them.
+
+    `default` is what it is without the key; None when the key has to be there.
+    """
 
     def check(value: Any) -> Any:
         if isinstance(value, dict) and value.get(key, default) not in names:
             expected = " or ".join(f"`{name}`" for name in names)
+            if key not in value:
+                raise Invalid(f"has no `{key}`, expected {expected}")
             raise Invalid(f"{show(value[key])} is not legal, expected {expected}", at=(key,))
         return value
 

@@ -35,6 +35,23 @@ def test_all_variables_that_are_not_set_are_named():
         resolve_env(task(env=["A", "B"]), {}, {})
 
 
+def test_credentials_of_a_registry_take_variables_and_leave_secrets_to_the_server():
+    auth = {"username": "${{ env.USER_NAME }}", "password": "${{ secrets.token }}-${{ env.HERE }}"}
+    configuration = task(image="a", registry_auth=auth, env=["USER_NAME=me"])
+    resolved = resolve_env(configuration, {}, {"HERE": "x"}).registry_auth
+    assert (resolved.username, resolved.password) == ("me", "${{ secrets.token }}-x")
+
+
+def test_a_variable_that_only_credentials_name_must_be_set_too():
+    auth = {"username": "u", "password": "${{ env.TOKEN }}"}
+    with pytest.raises(ConfigurationError, match="Environment variable TOKEN is not set"):
+        resolve_env(task(image="a", registry_auth=auth), {}, {})
+
+
+def test_what_nobody_wrote_stays_unwritten():
+    assert resolve_env(task(), {}, {}).model_fields_set == {"type", "commands"}
+
+
 def test_the_configuration_wins_over_the_profile_field_by_field():
     merged = merge(task(max_price=1), Profile(name="p", max_price=2.0, spot_policy=SpotPolicy.SPOT))
     assert (merged.name, merged.max_price, merged.spot_policy) == ("p", 1, SpotPolicy.SPOT)

@@ -157,3 +157,8 @@ def test_data_of_other_models_is_refused_in_the_same_words():
         "retry: on_event: unknown key, expected one of `on_events`, `duration`",
         "did you mean `on_events`?",
     )
+
+
+def test_a_key_that_is_no_text_is_shown_as_it_is():
+    with pytest.raises(ConfigurationError, match="`null` is not a name of an environment variable"):
+        parse({"type": "task", "commands": ["a"], "env": {None: 1}}, "body")

@@ -67,6 +67,7 @@ def test_secrets_are_in_no_representation():
             "projects: [{name: a, backends: [{type: aws}, {type: aws}]}]",
             "c.yml:1:53: projects[0].backends[1].type: `aws` is given twice",
         ),
+        ("encryption: {keys: [{}]}", "c.yml:1:21: encryption.keys[0]: has no `type`, expected `identity` or `aes`"),
         ("encryption: {keys: [{type: rsa}]}", "c.yml:1:28: encryption.keys[0].type: `rsa` is not legal, expected"),
         ("encryption: {keys: [{type: aes, name: k, secret: c2hvcnQ=}]}", "c.yml:1:50: encryption.keys[0].secret: is a"),
         ("encryption: {keys: [{type: aes, name: k, secret: '*'}]}", "c.yml:1:50: encryption.keys[0].secret: is not ba"),

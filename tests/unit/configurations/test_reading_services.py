@@ -76,6 +76,11 @@ def test_a_gateway_can_be_demanded_or_declined(gateway):
     assert service(gateway=gateway).gateway is gateway
 
 
+def test_a_probe_may_leave_everything_to_the_defaults():
+    unset = dict.fromkeys(("url", "method", "body", "timeout", "interval", "ready_after", "until_ready"))
+    assert service(probes=[{"type": "http", **unset}]).probes == service(probes=[{"type": "http"}]).probes
+
+
 def test_no_probes_are_something_else_than_probes_nobody_wrote():
     assert (service().probes, service(probes=[]).probes) == (None, ())
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from dstack.model.base import NUMBER, Integer, read_all_by, read_by
 from dstack.model.configurations.parts import Env, FilePathMapping, MountPoint, Name, RegistryAuth, RepoSpec
+from dstack.model.configurations.references import check_references
 from dstack.model.profile import ProfileParams
 from dstack.model.resources import ResourcesSpec
 from dstack.values.grammar import Invalid, show
@@ -87,6 +88,7 @@ class RunConfiguration(ProfileParams):
         check_image(self.image, self.python, self.docker, self.nvcc)
         if len(self.repos) > 1:
             raise Invalid(f"has {len(self.repos)} repos, expected one at most", at=("repos",))
+        check_references(self)
         return self
 
     @property

@@ -46,7 +46,8 @@ def field_text(path: Path) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += ("." if text else "") + (part if re.fullmatch(r"[\w-]{1,60}", part, re.ASCII) else show(part))
+            plain = isinstance(part, str) and re.fullmatch(r"[\w-]{1,60}", part, re.ASCII)
+            text += ("." if text else "") + (part if plain else show(part))  # keys of data need not be text
     return text
 
 

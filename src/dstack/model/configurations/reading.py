@@ -92,8 +92,11 @@ def validate_at(model: type[M], data: Any, place: Place, *, root: str) -> M:
 
 
 def old_forms(modern: Modern, place: Place, above: Path = ()) -> tuple[str, ...]:
-    """A line for each old form, at its place; `above` is where the mapping stands in the document."""
-    return tuple(f"{place.prefix((*above, key), key=True)}{words}" for key, words in modern.notices.items())
+    """A line for each old form in the order of the document; `above` is where the mapping stands in it."""
+    told = sorted(((*above, key), words) for key, words in modern.notices.items())
+    if positions := place.positions:
+        told.sort(key=lambda item: positions.of(item[0], key=True))
+    return tuple(f"{place.prefix(path, key=True)}{words}" for path, words in told)
 
 
 def in_old_terms(problem: Problem, modern: Modern, data: Any) -> Problem:

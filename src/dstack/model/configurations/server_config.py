@@ -94,7 +94,7 @@ def _key_form(value: Any) -> str:
 EncryptionKey = Annotated[
     Annotated[IdentityKey, Tag("~identity")] | Annotated[AESKey, Tag("~aes")],
     Discriminator(_key_form),
-    one_of("type", ("identity", "aes"), ""),
+    one_of("type", ("identity", "aes"), None),
 ]
 
 

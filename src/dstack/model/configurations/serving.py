@@ -145,8 +145,8 @@ class ProbeConfig(Model):
     ] = None
     headers: Annotated[tuple[HTTPHeaderSpec, ...], Field(max_length=16)] = ()
     body: Annotated[str, Field(max_length=2048)] | None = Field(default=None, repr=False)
-    timeout: Annotated[int | None, read_by(parse_duration, TEXT), Field(ge=1, le=300)] = None
-    interval: Annotated[int | None, read_by(parse_duration, TEXT), Field(ge=1)] = None
+    timeout: Annotated[int, read_by(parse_duration, TEXT), Field(ge=1, le=300)] | None = None
+    interval: Annotated[int, read_by(parse_duration, TEXT), Field(ge=1)] | None = None
     ready_after: Annotated[Integer, Field(ge=1)] | None = None
     until_ready: bool | None = None
 
