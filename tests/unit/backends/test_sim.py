@@ -214,6 +214,20 @@ async def test_a_list_may_forget_a_machine_and_show_one_that_is_gone(sim):
     assert await listed(backend) == [two.token]
 
 
+async def test_a_machine_goes_on_as_it_was_made_when_the_configuration_changes(sim):
+    wish = await order(sim())
+    created = await sim().create_instance(wish)
+    client = AgentClient(await sim(run="process").agent_connect(wish.token, created.data))
+    assert (await client.health()).version == "pretends"
+    await client.aclose()
+
+
+async def test_a_failure_that_is_written_anew_begins_anew(sim):
+    kinds = [{"kind": "quota", "times": 1}, {"kind": "quota", "times": 1}, {"kind": "quota", "times": 2}]
+    results = [type(await backend.create_instance(await order(backend))) for backend in map(sim, kinds)]
+    assert results == [Refused, Created, Refused]
+
+
 async def test_a_pretended_job_says_that_nothing_ran_and_ends_as_configured(sim):
     backend = sim(pretend={"duration": 0, "exit_code": 3})
     wish = await order(backend)

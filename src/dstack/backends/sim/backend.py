@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dstack.agentapi.client import Connect
 from dstack.agentapi.wire import PROCESS
@@ -105,7 +105,7 @@ class SimBackend:
                 delay = 0.0 if machine.taken(now) else self._config.delays.terminate
                 machine = self._machines.change(machine, gone_at=now + delay)
             self._connections.cut(token)
-            await self._agents.remove(machine)
+            await self._agents[machine.run].remove(machine)
             if self._clock.now() < (machine.gone_at or now):
                 return Terminating()
             self._machines.remove(token)
@@ -129,7 +129,7 @@ class SimBackend:
             machine, now = self._machines.get(token), self._clock.now()
             if machine is None or not self._answers(token):
                 raise BackendError("The machine does not answer (simulated)")
-            connect = await self._agents.connect(machine)
+            connect = await self._agents[machine.run].connect(machine)
             if machine.taken_at is not None:
                 self._connections.cut_after(token, machine.taken_at - now)
         return self._connections.watched(token, connect, lambda: self._answers(token))
@@ -137,7 +137,8 @@ class SimBackend:
     async def aclose(self) -> None:
         for machine in self._machines.all():
             self._connections.cut(machine.token)
-        self._agents.close()
+        for agents in self._agents.values():
+            agents.close()
 
     def _answers(self, token: str) -> bool:
         machine, now = self._machines.get(token), self._clock.now()
@@ -173,6 +174,7 @@ class SimBackend:
             name=order.name,
             offer=order.offer.key,
             instance_type=type_,
+            run=self._config.run,
             created_at=now,
             made_at=made_at,
             ready_at=made_at + delays.boot,
@@ -196,11 +198,13 @@ class SimBackend:
         return self._locks.setdefault(token, asyncio.Lock())
 
 
-def _agents(config: SimConfig, context: BackendContext, offer_of) -> Agents:
-    folder = context.folder / "agents"
-    if config.run == "pretend":
-        return PretendingAgents(folder, config.pretend, context.clock, offer_of)
-    return RunningAgents(AgentFolders(folder, AgentProgram(context.bundle, context.python, PROCESS)))
+def _agents(config: SimConfig, context: BackendContext, offer_of: Callable[[str], Offer | None]) -> dict[str, Agents]:
+    """Both kinds: machines keep theirs when the configuration changes."""
+    folder, program = context.folder / "agents", AgentProgram(context.bundle, context.python, PROCESS)
+    return {
+        "process": RunningAgents(AgentFolders(folder, program)),
+        "pretend": PretendingAgents(folder, config.pretend, context.clock, offer_of),
+    }
 
 
 def _place(key: str) -> str:

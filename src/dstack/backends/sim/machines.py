@@ -19,6 +19,7 @@ class Machine:
     name: str
     offer: str  # the key of its offer
     instance_type: str
+    run: str  # process | pretend, as it was configured when the machine was ordered
     created_at: float
     made_at: float
     ready_at: float

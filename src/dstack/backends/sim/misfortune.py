@@ -12,7 +12,7 @@ from dstack.backends.sim.config import Failure, FailureKind
 
 
 class Misfortune:
-    """`file` keeps how often each failure was diced for and happened."""
+    """`file` keeps how often each failure was diced for and happened; one that is written anew begins anew."""
 
     def __init__(self, failures: Iterable[Failure], seed: int, file: Path):
         self._failures = list(enumerate(failures))
@@ -28,11 +28,11 @@ class Misfortune:
         return None
 
     def _falls(self, index: int, failure: Failure) -> bool:
-        name = f"{index}:{failure.kind}"
+        name = f"{self._seed}:{index}:{failure.model_dump_json()}"
         throws, hits = self._counts.get(name, [0, 0])
         if failure.times is not None and hits >= failure.times:
             return False
-        digest = hashlib.blake2b(f"{self._seed}:{name}:{throws}".encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(f"{self._seed}:{index}:{failure.kind}:{throws}".encode(), digest_size=8).digest()
         hit = int.from_bytes(digest, "big") < failure.rate * 2**64
         self._counts[name] = [throws + 1, hits + hit]
         write_json(self._file, self._counts)
