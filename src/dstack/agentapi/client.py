@@ -25,6 +25,7 @@ POLL_SLACK_S = 15.0  # on top of the time that a long poll may wait at the agent
 BLOB_DEADLINE_S = 600.0
 MAX_IDLE_CONNECTIONS = 8
 PIECE_BYTES = 256 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024  # a host that is somebody else's by now must not fill the server's memory
 SOCKET_PATH_BYTES = 100  # what fits into a socket's address on every system
 
 T = TypeVar("T")
@@ -265,6 +266,8 @@ async def _read_answer(reader: asyncio.StreamReader, method: str) -> _Answer:
             name, value = line.split(":", 1)
             headers[name.strip().lower()] = value.strip()
     length = 0 if method == "HEAD" else int(headers.get("content-length", "0"))
+    if not 0 <= length <= MAX_ANSWER_BYTES:
+        raise ValueError(f"an answer of {length} bytes")
     body = await reader.readexactly(length)
     return _Answer(status, headers, body, headers.get("connection", "").lower() != "close")
 

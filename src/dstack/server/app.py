@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -16,12 +17,11 @@ from dstack.agent.bundle import build
 from dstack.backends.base import Backend, BackendContext
 from dstack.backends.registry import Registry
 from dstack.clock import Clock, WallClock
-from dstack.control.kernel import Probe
 from dstack.ids import new_id
 from dstack.model.row import Ref
 from dstack.server.auth.cipher import Cipher
 from dstack.server.auth.sealing import open_cipher
-from dstack.server.effects.acts import ActRunner
+from dstack.server.effects.acts import ActRunner, Handler
 from dstack.server.effects.gauges import Gauges
 from dstack.server.effects.instances import InstanceEffects
 from dstack.server.effects.links import HostLinks
@@ -126,29 +126,15 @@ def _wire(settings: Settings, clock: Clock, cipher: Cipher, database: Database, 
 
     links = HostLinks(store, logs, gauges, clock, backends, lambda: engine.kick(), lambda: acts.kick())
     instances = InstanceEffects(store, backends)
-
-    async def secrets_of(project_id: str, names: Sequence[str]) -> Mapping[str, str]:
-        return await resolve_secrets(database, cipher, project_id, names)
-
-    tasks = TaskEffects(store, links, blobs, secrets_of, settings)
-    handlers = {
-        ("instance", "create_instance"): instances.create,
-        ("instance", "terminate_instance"): instances.terminate,
-        ("job", "start_task"): tasks.start,
-        ("job", "stop_task"): tasks.stop,
-        ("job", "remove_task"): tasks.remove,
-    }
-    acts = ActRunner(store, clock, owner, handlers, settings.act_workers, lambda: engine.kick())
+    tasks = TaskEffects(store, links, blobs, partial(resolve_secrets, database, cipher), settings)
+    acts = ActRunner(store, clock, owner, _handlers(instances, tasks), settings.act_workers, lambda: engine.kick())
     probes = ProbeRunner({("instance", "describe_instance"): instances.describe}, lambda: engine.kick())
 
     def touched(refs: set[Ref]) -> None:
         changes.publish(f"{ref.kind}:{ref.id}" for ref in refs)
         links.notice(refs)
 
-    def ask(questions: Sequence[Probe]) -> None:
-        probes.ask(questions)
-
-    engine = Engine(store, clock, owner, Dispatch(acts.kick, ask, touched))
+    engine = Engine(store, clock, owner, Dispatch(acts.kick, probes.ask, touched))
     parts = Parts(
         settings=settings,
         clock=clock,
@@ -164,6 +150,17 @@ def _wire(settings: Settings, clock: Clock, cipher: Cipher, database: Database, 
         owner=owner,
     )
     return Running(parts, token, (engine.run, acts.run, links.run, probes.run))
+
+
+def _handlers(instances: InstanceEffects, tasks: TaskEffects) -> dict[tuple[str, str], Handler]:
+    """Who carries out which act of which kind of resource."""
+    return {
+        ("instance", "create_instance"): instances.create,
+        ("instance", "terminate_instance"): instances.terminate,
+        ("job", "start_task"): tasks.start,
+        ("job", "stop_task"): tasks.stop,
+        ("job", "remove_task"): tasks.remove,
+    }
 
 
 def _backends(settings: Settings, clock: Clock, cipher: Cipher, database: Database) -> ProjectBackends:
@@ -187,9 +184,11 @@ def _backends(settings: Settings, clock: Clock, cipher: Cipher, database: Databa
 def _owner(settings: Settings) -> str:
     """The name under which this server claims work: the same after a restart, so that it takes up its own claims."""
     file = settings.data_dir / "server.id"
-    if not file.exists():
-        file.write_text(new_id())
-    return file.read_text().strip()
+    owner = file.read_text().strip() if file.exists() else ""
+    if not owner:  # a crash, or a full disk, can have left it empty
+        owner = new_id()
+        file.write_text(owner)
+    return owner
 
 
 @asynccontextmanager

@@ -100,5 +100,5 @@ async def test_the_file_is_its_owners_alone_also_when_it_was_not(tmp_path: Path)
 
 async def test_a_file_that_cannot_be_had_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DstackError, match="server.db cannot be opened: "):
+    with pytest.raises(DstackError, match=r"server\.db cannot be opened: "):
         await migrate.upgrade(url_of(tmp_path / "file" / "server.db"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 from dstack.backends.base import Created, InstanceOrder, OutOfCapacity, Terminated
 from dstack.backends.errors import BackendError, MissingDependency
@@ -97,7 +96,3 @@ class InstanceEffects:
     @staticmethod
     def _seen(act: ClaimedAct, *observations: InstanceCreated | NoCapacity | CreateFailed | Gone) -> Done:
         return Done(tuple((act.ref, o) for o in observations))
-
-
-def by_verb(probes: Sequence[Probe], verb: str) -> list[Probe]:
-    return [p for p in probes if p.verb == verb]
