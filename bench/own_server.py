@@ -20,9 +20,10 @@ START_S = 30.0
 
 
 class OwnServer:
-    """`started_s` is the time from its process to its first answer; `pid` that of the process."""
+    """`started_s` is the time from its process to its first answer; `pid` that of the process; `folder` its home."""
 
     def __init__(self, folder: Path, env: Mapping[str, str]):
+        self.folder = folder
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             port = s.getsockname()[1]
@@ -44,6 +45,11 @@ class OwnServer:
         """Resident memory of the process (Linux only)."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+    def cpu_s(self) -> float:
+        """Processor time that the process has used (Linux only)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         self._process.terminate()

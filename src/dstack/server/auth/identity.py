@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.server.auth.tokens import hash_token
@@ -100,23 +100,34 @@ def project_of(row: Any) -> Project:
     )
 
 
+# Made once: to put a statement together takes longer than SQLite needs to answer it.
+_BY_TOKEN = (user.c.token_hash == bindparam("token_hash"), user.c.active)
+_USER = select(*USER_COLUMNS).where(*_BY_TOKEN)
+_USER_WITH_KEY = select(*USER_COLUMNS, user.c.ssh_private_key).where(*_BY_TOKEN)
+_ACCESS = (
+    select(*USER_COLUMNS, *PROJECT_COLUMNS, member.c.role)
+    .select_from(user)
+    .outerjoin(project, project.c.name == bindparam("project"))
+    .outerjoin(member, and_(member.c.project_id == project.c.id, member.c.user_id == user.c.id))
+    .where(*_BY_TOKEN)
+)
+
+
 async def find_user(connection: AsyncConnection, token: str) -> User | None:
     """The active user whose token it is."""
-    statement = select(*USER_COLUMNS).where(user.c.token_hash == hash_token(token), user.c.active)
-    row = (await connection.execute(statement)).first()
+    row = (await connection.execute(_USER, {"token_hash": hash_token(token)})).first()
     return user_of(row) if row else None
+
+
+async def find_user_with_key(connection: AsyncConnection, token: str) -> tuple[User, bytes | None] | None:
+    """The active user whose token it is, with their sealed private key."""
+    row = (await connection.execute(_USER_WITH_KEY, {"token_hash": hash_token(token)})).first()
+    return (user_of(row), row.ssh_private_key) if row else None
 
 
 async def find_access(connection: AsyncConnection, token: str, name: str) -> tuple[User, Access | None] | None:
     """The active user whose token it is, and the project of that name with their role in it, if it exists."""
-    statement = (
-        select(*USER_COLUMNS, *PROJECT_COLUMNS, member.c.role)
-        .select_from(user)
-        .outerjoin(project, project.c.name == name)
-        .outerjoin(member, and_(member.c.project_id == project.c.id, member.c.user_id == user.c.id))
-        .where(user.c.token_hash == hash_token(token), user.c.active)
-    )
-    row = (await connection.execute(statement)).first()
+    row = (await connection.execute(_ACCESS, {"token_hash": hash_token(token), "project": name})).first()
     if row is None:
         return None
     caller = user_of(row)

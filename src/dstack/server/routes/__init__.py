@@ -27,18 +27,19 @@ from dstack.server.routes import (
     version,
 )
 
+# Those that are asked most often first: a request tries one after the other.
 MODULES = (
-    server,
+    runs,
     account,
+    logs,
+    fleets,
+    server,
     users,
     public_keys,
     projects,
     backends,
-    runs,
-    fleets,
     instances,
     gpus,
-    logs,
     metrics,
     secrets,
     events,

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from dstack.errors import AccessDenied, NotAuthenticated
-from dstack.server.auth.identity import Access, User, find_access, find_user
+from dstack.server.auth.identity import Access, User, find_access, find_user, find_user_with_key
 from dstack.server.auth.rules import manages_secrets
 from dstack.server.parts import Parts
 from dstack.server.routes.errors import PathNotFound
@@ -15,11 +15,12 @@ from dstack.server.routes.errors import PathNotFound
 DENIED = "Access denied"
 
 
-def parts_of(request: Request) -> Parts:
+# Without `async` FastAPI would hand each of these to a thread, which takes longer than most requests.
+async def parts_of(request: Request) -> Parts:
     return request.app.state.parts
 
 
-def bearer(request: Request) -> str:
+async def bearer(request: Request) -> str:
     """The token of the request. Raises NotAuthenticated without one."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
@@ -37,6 +38,15 @@ async def caller(parts: PartsOf, token: Token) -> User:
     if user is None:
         raise AccessDenied("Invalid token")
     return user
+
+
+async def caller_with_key(parts: PartsOf, token: Token) -> tuple[User, bytes | None]:
+    """The caller and their sealed private key."""
+    async with parts.database.read() as connection:
+        found = await find_user_with_key(connection, token)
+    if found is None:
+        raise AccessDenied("Invalid token")
+    return found
 
 
 async def visitor(parts: PartsOf, token: Token, project_name: str) -> Access:
@@ -84,6 +94,7 @@ async def global_admin(user: Annotated[User, Depends(caller)]) -> User:
 
 
 Caller = Annotated[User, Depends(caller)]
+CallerWithKey = Annotated[tuple[User, bytes | None], Depends(caller_with_key)]
 Visitor = Annotated[Access, Depends(visitor)]
 Member = Annotated[Access, Depends(member)]
 Manager = Annotated[Access, Depends(manager)]

@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic_core import PydanticSerializationError, to_json
 from starlette.responses import Response
 
 
 def reply(data: Any, status: int = 200) -> Response:
-    body = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-    return Response(body, status, media_type="application/json")
+    return Response(_encoded(data), status, media_type="application/json")
 
 
 def nothing() -> Response:
     """What calls without a result answer."""
     return reply(None)
+
+
+def _encoded(data: Any) -> bytes:
+    try:
+        # Three times as fast as the standard library, which matters for a page of runs.
+        return to_json(data, inf_nan_mode="null")
+    except PydanticSerializationError:
+        # Text that is not legal Unicode, such as half of a pair from a job's own messages.
+        text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode("utf-8", "replace")

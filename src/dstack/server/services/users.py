@@ -24,9 +24,10 @@ from dstack.server.store.commit import record_events
 from dstack.server.store.tables import TABLES, project, user
 
 
-async def get_own(parts: Parts, caller: User, token: str) -> dict[str, Any]:
+def own(parts: Parts, caller: User, sealed_key: bytes | None, token: str) -> dict[str, Any]:
     """The caller with their token and private key: both are theirs."""
-    return people.user_with_creds(caller, parts.settings.rules, token, await _private_key(parts, caller.id))
+    key = parts.cipher.decrypt(sealed_key).decode() if sealed_key else None
+    return people.user_with_creds(caller, parts.settings.rules, token, key)
 
 
 async def get_other(parts: Parts, username: str) -> dict[str, Any]:

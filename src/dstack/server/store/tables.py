@@ -54,6 +54,15 @@ def _resource(cls: type[Row], *extra: Index | UniqueConstraint) -> Table:
     )
 
 
+_ENDED = ", ".join(f"'{s}'" for s in sorted(Run.terminal_statuses()))
+# As text, so that SQLite sees that a question is one the index answers: it does not look into parameters.
+LIVE_RUN = f"NOT run.deleted AND run.status NOT IN ({_ENDED})"
+
+
+def _where(name: str, condition: str, *names: str) -> Index:
+    return Index(name, *names, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
 def _unique_where(name: str, condition: str, *names: str) -> Index:
     return Index(name, *names, unique=True, sqlite_where=text(condition), postgresql_where=text(condition))
 
@@ -63,6 +72,7 @@ TABLES: dict[str, Table] = {
         Run,
         _unique_where("run_name", "NOT deleted", "project_id", "name"),
         Index("run_listing", "project_id", "submitted_at", "id"),
+        _where("run_live", LIVE_RUN.replace("run.", ""), "project_id", "submitted_at", "id"),
     ),
     "job": _resource(
         Job,

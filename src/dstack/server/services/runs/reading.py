@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import and_, select
+from sqlalchemy import Select, and_, bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.errors import ResourceNotFound
@@ -16,12 +17,12 @@ from dstack.model.run import Run
 from dstack.model.wire.requests import ListRuns
 from dstack.server.auth.identity import Access, User
 from dstack.server.parts import Parts
-from dstack.server.services.projects import visible_projects
-from dstack.server.services.rows import after, fetch, live, paged
+from dstack.server.services.rows import after, fetch, paged
 from dstack.server.services.runs.waiting import waiting_for
 from dstack.server.services.wire.jobs import Around
 from dstack.server.services.wire.runs import RunView
-from dstack.server.store.tables import TABLES, job_gauge, user
+from dstack.server.store.codec import decode
+from dstack.server.store.tables import LIVE_RUN, TABLES, job_gauge, member, project, user
 
 run_t, job_t, fleet_t = TABLES["run"], TABLES["job"], TABLES["fleet"]
 
@@ -58,50 +59,123 @@ async def list_views(parts: Parts, caller: User, query: ListRuns) -> list[RunVie
     Raises ResourceNotFound when the user of the filter does not exist.
     """
     async with parts.database.read() as connection:
-        projects = await visible_projects(connection, caller, query.project_name)
         if query.repo_id is not None and query.project_name is None:
             return []
-        conditions: list[Any] = [run_t.c.project_id.in_(sorted(projects))]
+        shape = _Shape(
+            admin=caller.is_admin,
+            of_project=query.project_name is not None,
+            of_user=query.username is not None,
+            only_active=query.only_active,
+            ascending=query.ascending,
+        )
+        values = {"caller": caller.id, "project": query.project_name, "limit": query.limit}
         if query.username is not None:
-            conditions.append(run_t.c.user_id == await _user_id(connection, query.username))
-        if query.only_active:
-            conditions += [live(Run), run_t.c.deleted.is_(False)]
-        columns = (run_t.c.submitted_at, run_t.c.id)
-        conditions += after(*columns, query.prev_submitted_at, query.prev_run_id, query.ascending)
-        order = paged(*columns, query.ascending)
-        runs = await fetch(connection, Run, *conditions, order=order, limit=query.limit)
+            values["user"] = await _user_id(connection, query.username)
+        statement = _page_of(shape)
+        if query.prev_submitted_at is not None:
+            columns = (run_t.c.submitted_at, run_t.c.id)
+            statement = statement.where(*after(*columns, query.prev_submitted_at, query.prev_run_id, query.ascending))
+        rows = (await connection.execute(statement, values)).mappings()
+        found = [_named(one) for one in rows]
         if query.repo_id is not None:
-            runs = [run for run in runs if run.spec.repo_id == query.repo_id]
-        return await views(connection, parts, runs, projects)
+            found = [one for one in found if one.run.spec.repo_id == query.repo_id]
+        return await _views(connection, parts, found)
+
+
+class _Shape(NamedTuple):
+    """What a question for runs is made of, apart from its values."""
+
+    admin: bool
+    of_project: bool
+    of_user: bool
+    only_active: bool
+    ascending: bool
+
+
+class _Named(NamedTuple):
+    """A run with the names of what it refers to."""
+
+    run: Run
+    project_name: str
+    username: str | None
+    fleet_name: str | None
+
+
+_NAMED = (
+    select(
+        run_t,
+        project.c.name.label("project_name"),
+        user.c.username.label("user_name"),
+        fleet_t.c.name.label("fleet_name"),
+    )
+    .join(project, project.c.id == run_t.c.project_id)
+    .outerjoin(user, user.c.id == run_t.c.user_id)
+    .outerjoin(fleet_t, fleet_t.c.id == run_t.c.fleet_id)
+)
+
+
+@lru_cache(maxsize=32)
+def _page_of(shape: _Shape) -> Select:
+    """Kept: to put a statement together takes longer than the database needs for it."""
+    statement = _NAMED.order_by(*paged(run_t.c.submitted_at, run_t.c.id, shape.ascending)).limit(bindparam("limit"))
+    if not shape.admin:
+        own = select(member.c.project_id).where(member.c.user_id == bindparam("caller"))
+        statement = statement.where(run_t.c.project_id.in_(own))
+    if shape.of_project:
+        statement = statement.where(project.c.name == bindparam("project"))
+    if shape.of_user:
+        statement = statement.where(run_t.c.user_id == bindparam("user"))
+    if shape.only_active:
+        statement = statement.where(text(LIVE_RUN))
+    return statement
+
+
+_JOBS = (
+    select(job_t)
+    .where(job_t.c.run_id.in_(bindparam("runs", expanding=True)))
+    .order_by(job_t.c.replica_num, job_t.c.job_num, job_t.c.submission_num)
+)
+
+
+def _named(row: Any) -> _Named:
+    return _Named(decode(Run, row), row["project_name"], row["user_name"], row["fleet_name"])
 
 
 async def views(
     connection: AsyncConnection, parts: Parts, runs: Sequence[Run], projects: dict[str, str]
 ) -> list[RunView]:
     """`projects`: names by id."""
-    if not runs:
-        return []
-    jobs: dict[str, list[Job]] = defaultdict(list)
-    order = (job_t.c.replica_num, job_t.c.job_num, job_t.c.submission_num)
-    for job in await fetch(connection, Job, job_t.c.run_id.in_([run.id for run in runs]), order=order):
-        jobs[job.run_id].append(job)
     users = await _names(connection, user, {run.user_id for run in runs}, "username")
     fleets = await _names(connection, fleet_t, {run.fleet_id for run in runs if run.fleet_id}, "name")
+    named = [
+        _Named(run, projects[run.project_id], users.get(run.user_id), fleets.get(run.fleet_id or "")) for run in runs
+    ]
+    return await _views(connection, parts, named)
+
+
+async def _views(connection: AsyncConnection, parts: Parts, found: Sequence[_Named]) -> list[RunView]:
+    if not found:
+        return []
+    jobs: dict[str, list[Job]] = defaultdict(list)
+    rows = await connection.execute(_JOBS, {"runs": [one.run.id for one in found]})
+    for row in rows.mappings():
+        job = decode(Job, row)
+        jobs[job.run_id].append(job)
     pulling = [job.id for of_run in jobs.values() for job in of_run if job.status is JobStatus.PULLING]
     around = Around(parts.settings.default_image, await _names(connection, job_gauge, pulling, "pull", "job_id"))
     now = parts.clock.now()
     return [
         RunView(
-            run=run,
-            jobs=tuple(jobs[run.id]),
-            project_name=projects[run.project_id],
-            username=users.get(run.user_id),
-            fleet_name=fleets.get(run.fleet_id or ""),
+            run=one.run,
+            jobs=tuple(jobs[one.run.id]),
+            project_name=one.project_name,
+            username=one.username,
+            fleet_name=one.fleet_name,
             around=around,
             now=now,
-            waiting_for=waiting_for(run, jobs[run.id], now),
+            waiting_for=waiting_for(one.run, jobs[one.run.id], now),
         )
-        for run in runs
+        for one in found
     ]
 
 

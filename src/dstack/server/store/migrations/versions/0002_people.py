@@ -1,4 +1,4 @@
-"""Public keys of users, quotas of projects, credentials and code of repositories."""
+"""Public keys of users, quotas of projects, credentials and code of repositories; active runs at hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ branch_labels = None
 depends_on = None
 
 
+LIVE_RUN = sa.text("NOT deleted AND status NOT IN ('done', 'failed', 'terminated')")
+
+
 def upgrade() -> None:
+    columns = ["project_id", "submitted_at", "id"]
+    op.create_index("run_live", "run", columns, sqlite_where=LIVE_RUN, postgresql_where=LIVE_RUN)
     op.add_column("user", sa.Column("projects_quota", sa.Integer(), nullable=True))
     op.add_column("project", sa.Column("templates_repo", sa.String(), nullable=True))
     op.create_table(
@@ -50,6 +55,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("run_live", table_name="run", sqlite_where=LIVE_RUN, postgresql_where=LIVE_RUN)
     op.drop_table("repo_code")
     op.drop_table("repo_creds")
     op.drop_table("public_key")
