@@ -50,6 +50,18 @@ async def test_an_updated_backend_offers_what_it_has_now(api: Api) -> None:
     assert await prices(api) == [7]
 
 
+async def test_gpus_of_the_size_that_are_too_expensive_are_not_said_to_be_missing(api: Api) -> None:
+    l4 = {"instance_type": "l4", "price": 1.5, "gpu": "L4:24GB:1"}
+    await api.call("backends/create", SIM | {"offers": [l4]})
+
+    async def told(gpu: str, max_price: float) -> list[str]:
+        spec = fleet(backends=["sim"], resources={"gpu": gpu}, max_price=max_price)
+        return (await api.call("fleets/get_plan", {"spec": spec}))["x_notices"]
+
+    assert await told("24GB", 1) == []
+    assert [line.partition(":")[0] for line in await told("16GB", 2)] == ["resources.gpu"]
+
+
 async def test_a_backend_belongs_to_one_project_alone(api: Api) -> None:
     await api.call("backends/create", SIM)
     await api.call("/api/projects/create", {"project_name": "other"})

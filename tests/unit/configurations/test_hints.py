@@ -75,10 +75,10 @@ def test_an_idle_duration_beside_a_fixed_number_of_nodes_has_no_effect():
 
 
 def test_a_single_gpu_memory_that_leaves_no_offer_is_told_with_its_range():
-    def told(gpu, stages=("gpu",)):
-        return exact_gpu_memory(task("a", resources={"gpu": gpu}).resources, stages)
+    def told(gpu, last_stage="gpu"):
+        return exact_gpu_memory(task("a", resources={"gpu": gpu}).resources, last_stage)
 
     assert told("A100:24GB:2") == [
         "resources.gpu: `24GB` is GPUs of exactly that class, and no offer has one; `24GB..` is that or more"
     ]
-    assert told("24GB..") == told("A100") == told("24GB", ("price",)) == []
+    assert told("24GB..") == told("A100") == told("24GB", "price") == []

@@ -32,10 +32,10 @@ def remarks(configuration: Any) -> list[str]:
     return found
 
 
-def exact_gpu_memory(resources: ResourcesSpec | None, dropped_at: Collection[str]) -> list[str]:
-    """For a plan without any offer; `dropped_at` names the stages at which offers dropped out."""
+def exact_gpu_memory(resources: ResourcesSpec | None, last_stage: str | None) -> list[str]:
+    """For a plan without any offer; `last_stage` is the furthest at which any of them dropped out."""
     memory = resources.gpu.memory if resources and resources.gpu else None
-    if memory is None or memory.min is None or memory.min != memory.max or "gpu" not in dropped_at:
+    if memory is None or memory.min is None or memory.min != memory.max or last_stage != "gpu":
         return []
     size = format_memory(memory.min)
     return [f"resources.gpu: `{size}` is GPUs of exactly that class, and no offer has one; `{size}..` is that or more"]

@@ -67,7 +67,8 @@ async def get_plan(parts: Parts, access: Access, request: GetFleetPlan) -> dict[
 def _why_none_fits(spec: FleetSpec, matching: Matching) -> list[str]:
     if matching.candidates:
         return []
-    return exact_gpu_memory(spec.configuration.resources, {drop.stage for drop in matching.report.drops})
+    last_stage = next((drop.stage for drop in reversed(matching.report.drops)), None)
+    return exact_gpu_memory(spec.configuration.resources, last_stage)
 
 
 async def apply_plan(parts: Parts, access: Access, request: ApplyFleetPlan) -> dict[str, Any]:

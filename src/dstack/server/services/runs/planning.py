@@ -151,8 +151,8 @@ def _why_none_fits(specs: list[JobSpec], matched: Mapping[str, Matching]) -> lis
     for one in specs:
         result = matched[one.requirements.model_dump_json()]
         if not result.candidates:
-            stages = {drop.stage for drop in result.report.drops}
-            found += exact_gpu_memory(one.requirements.resources, stages)
+            last_stage = next((drop.stage for drop in reversed(result.report.drops)), None)
+            found += exact_gpu_memory(one.requirements.resources, last_stage)
     return list(dict.fromkeys(found))
 
 
