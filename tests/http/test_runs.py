@@ -138,7 +138,7 @@ async def test_a_page_costs_the_same_number_of_statements_as_one_run(api: Api) -
             nonlocal counted
             counted += 1
 
-        engine = api.parts.database._reader.sync_engine
+        engine = api.parts.database.reading
         event.listen(engine, "before_cursor_execute", count)
         await list_runs(api, limit=limit)
         event.remove(engine, "before_cursor_execute", count)

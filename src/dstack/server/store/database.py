@@ -7,73 +7,144 @@ with "database is locked" at once. So readers say BEGIN, the one writer says BEG
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 READERS = 4
+BUSY_S = 15  # how long another process (a backup, a shell) may hold the file before a statement fails
 
 
 class Database:
-    """`url` is a SQLAlchemy URL (`sqlite+aiosqlite:///path`)."""
+    """`url` is a SQLAlchemy URL (`sqlite+aiosqlite:///path`, `postgresql+asyncpg://...`)."""
 
     def __init__(self, url: str):
         self.url = url
         self.sqlite = make_url(url).get_backend_name() == "sqlite"
-        self._write_turn = asyncio.Lock()
-        if self.sqlite:
-            self._writer = _sqlite(url, "BEGIN IMMEDIATE", size=1)
-            self._reader = _sqlite(url, "BEGIN", size=READERS)
-        else:
+        self._file = _SqliteFile(url) if self.sqlite else None
+        if not self.sqlite:
             self._writer = _postgres(url, "READ COMMITTED")
             self._reader = _postgres(url, "REPEATABLE READ")
+
+    @property
+    def reading(self) -> Engine:
+        """The engine under `read`, for those who want to listen to what it executes."""
+        return self._file.reader if self._file is not None else self._reader.sync_engine
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """One consistent view of the database."""
-        async with self._reader.connect() as connection:
+        if self._file is not None:
+            async with self._file.read() as connection:
+                yield connection
+            return
+        async with self.reader.connect() as connection:
             await connection.begin()
             yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that commits at the end of the block and rolls back when it raises."""
-        if not self.sqlite:
-            async with self._writer.begin() as connection:
+        if self._file is not None:
+            async with self._file.write() as connection:
                 yield connection
             return
-        # Waiting here, in order of arrival, instead of in SQLite's busy loop.
-        async with self._write_turn, self._writer.begin() as connection:
+        async with self._writer.begin() as connection:
             yield connection
 
     async def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            return
         await self._reader.dispose()
         await self._writer.dispose()
+
+
+class _Inline:
+    """What the store uses of an AsyncConnection, over a SQLite connection that is used in place.
+
+    A statement takes SQLite some ten microseconds; handing each to a thread and back costs twenty times that.
+    """
+
+    def __init__(self, connection: Connection):
+        self._connection = connection
+        self.dialect = connection.dialect
+
+    async def execute(self, statement: Any, parameters: Any = None) -> Any:
+        return self._connection.execute(statement, parameters)
+
+    async def run_sync(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        return step(self._connection, *arguments)
+
+
+class _SqliteFile:
+    """Readers and the writer of one file. What may wait, for a lock or for the disk, happens in a thread."""
+
+    def __init__(self, url: str):
+        self._write_turn = asyncio.Lock()  # waiting here, in order of arrival, instead of in SQLite's busy loop
+        self._room = asyncio.Semaphore(READERS)
+        self._writer = _sqlite(url, "BEGIN IMMEDIATE", size=1)
+        self.reader = _sqlite(url, "BEGIN", size=READERS)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        async with self._room:
+            with self._reader.connect() as connection:
+                connection.begin()
+                yield cast(AsyncConnection, _Inline(connection))
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        async with self._write_turn:
+            with self._writer.connect() as connection:
+                await self._in_thread(connection.begin)
+                yield cast(AsyncConnection, _Inline(connection))
+                await self._in_thread(connection.commit)
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self.reader.dispose()
+        self._writer.dispose()
+
+    async def _in_thread(self, step: Callable[[], object]) -> None:
+        """Run one step to its end, cancelled or not: nobody else may touch the connection meanwhile."""
+        running = asyncio.get_running_loop().run_in_executor(self._thread, step)
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])
+            raise
 
 
 def _postgres(url: str, isolation_level: str) -> AsyncEngine:
     return create_async_engine(url, isolation_level=isolation_level, pool_size=READERS, hide_parameters=True)
 
 
-def _sqlite(url: str, begin: str, size: int) -> AsyncEngine:
+def _sqlite(url: str, begin: str, size: int) -> Engine:
     # Values are hidden in errors, which are logged: a job's variables may be secrets.
-    engine = create_async_engine(
-        url, pool_size=size, max_overflow=0, hide_parameters=True, connect_args={"timeout": 15}
+    engine = create_engine(
+        make_url(url).set(drivername="sqlite"),
+        pool_size=size,
+        max_overflow=0,
+        hide_parameters=True,
+        connect_args={"timeout": BUSY_S, "check_same_thread": False},
     )
 
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def configure(dbapi_connection: Any, _record: Any) -> None:
         dbapi_connection.isolation_level = None  # we say BEGIN ourselves
         cursor = dbapi_connection.cursor()
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 15000"):
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {BUSY_S}000"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def start(connection: Any) -> None:
         connection.exec_driver_sql(begin)
 
