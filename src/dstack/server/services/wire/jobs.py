@@ -35,13 +35,20 @@ class Around:
     pulls: dict[str, str] = field(default_factory=dict)
 
 
-def job(submissions: list[Job], around: Around, limit: int | None = None) -> dict[str, Any]:
-    """One job of a run with its submissions, oldest first; `limit` keeps so many of the newest."""
+def job(
+    submissions: list[Job], around: Around, limit: int | None = None, newest_of_run: tuple[Job, dict] | None = None
+) -> dict[str, Any]:
+    """One job of a run with its submissions, oldest first; `limit` keeps so many of the newest.
+
+    `newest_of_run`: a submission that is rendered already.
+    """
     newest = submissions[-1]
     shown = submissions if limit is None else submissions[max(0, len(submissions) - limit) :]
     return {
         "job_spec": specs.job_spec(newest.spec, around.default_image),
-        "job_submissions": [submission(one, around) for one in shown],
+        "job_submissions": [
+            newest_of_run[1] if newest_of_run and one is newest_of_run[0] else submission(one, around) for one in shown
+        ],
         "job_connection_info": None,
     }
 

@@ -39,6 +39,7 @@ class RunView:
 def run(view: RunView, *, include_jobs: bool = True, submissions_limit: int | None = None) -> dict[str, Any]:
     """`submissions_limit` is of each job, the newest of them."""
     row, newest = view.run, newest_submission(view.jobs)
+    latest = (newest, wire_jobs.submission(newest, view.around)) if newest else None
     return {
         "id": row.id,
         "project_name": view.project_name,
@@ -50,8 +51,8 @@ def run(view: RunView, *, include_jobs: bool = True, submissions_limit: int | No
         "status_message": status_message(row, view.jobs),
         "termination_reason": row.termination_reason and str(row.termination_reason),
         "run_spec": specs.run_spec(row.spec),
-        "jobs": _jobs(view, submissions_limit) if include_jobs else [],
-        "latest_job_submission": wire_jobs.submission(newest, view.around) if newest else None,
+        "jobs": _jobs(view, submissions_limit, latest) if include_jobs else [],
+        "latest_job_submission": latest and latest[1],
         "cost": round(sum(wire_jobs.cost(job, view.now) for job in view.jobs), 6),
         "service": None,
         "deployment_num": 0,
@@ -65,11 +66,11 @@ def run(view: RunView, *, include_jobs: bool = True, submissions_limit: int | No
     }
 
 
-def _jobs(view: RunView, limit: int | None) -> list[dict[str, Any]]:
+def _jobs(view: RunView, limit: int | None, latest: tuple[Job, dict[str, Any]] | None) -> list[dict[str, Any]]:
     grouped: dict[tuple[int, int], list[Job]] = defaultdict(list)
     for job in view.jobs:
         grouped[job.replica_num, job.job_num].append(job)
-    return [wire_jobs.job(submissions, view.around, limit) for submissions in grouped.values()]
+    return [wire_jobs.job(submissions, view.around, limit, latest) for submissions in grouped.values()]
 
 
 def newest_submission(jobs: Sequence[Job]) -> Job | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,6 +18,8 @@ def instant(at: float | None) -> str | None:
     return None if at is None else stamp(at)
 
 
+# A page of runs holds hundreds, most of them again and again.
+@lru_cache(maxsize=16_384)
 def stamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
