@@ -43,7 +43,7 @@ class Database:
             async with self._file.read() as connection:
                 yield connection
             return
-        async with self.reader.connect() as connection:
+        async with self._reader.connect() as connection:
             await connection.begin()
             yield connection
 
@@ -95,7 +95,7 @@ class _SqliteFile:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         async with self._room:
-            with self._reader.connect() as connection:
+            with self.reader.connect() as connection:
                 connection.begin()
                 yield cast(AsyncConnection, _Inline(connection))
 
