@@ -7,9 +7,9 @@ import base64
 import json
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
-from dstack.server.store.tables import job_metric
+from dstack.server.store.tables import TABLES, job_metric
 from support.http_api import Api, task
 
 T0 = 1_700_000_000.0
@@ -131,3 +131,20 @@ async def test_metrics_are_named_as_clients_read_them_newest_first(api: Api) -> 
     assert found["memory_working_set_bytes"] == [6, 4]
     assert found["gpus_detected_num"] == [0, 0]
     assert (await api.call("metrics/job/t1?job_num=3", method="GET", status=400))["detail"][0]["msg"].endswith("job=3")
+
+
+async def test_diagnostics_tell_what_the_server_did_with_the_job(api: Api) -> None:
+    ids = await start(api)
+    lines, token = await poll(api, ids, diagnose=True)
+    assert lines[0] == "Job created on run submission. Status: SUBMITTED\n"
+    assert token is None
+
+
+async def test_the_first_sample_of_the_processor_counts_from_the_start_of_the_job(api: Api) -> None:
+    ids = await start(api)
+    sample = {"cpu_usage_us": 5_000_000, "memory_bytes": 5, "memory_working_set_bytes": 4, "gpus": []}
+    async with api.parts.database.write() as connection:
+        await connection.execute(insert(job_metric), [{"job_id": ids[1], "at": T0, "sample": json.dumps(sample)}])
+        await connection.execute(update(TABLES["job"]).values(running_since=T0 - 10))
+    answer = await api.call("metrics/job/t1", method="GET")
+    assert next(one["values"] for one in answer["metrics"] if one["name"] == "cpu_usage_percent") == [50]

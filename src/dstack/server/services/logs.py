@@ -17,7 +17,7 @@ from dstack.server.auth.identity import Access
 from dstack.server.logs.files import LogSlice
 from dstack.server.parts import Parts
 from dstack.server.services.wire.values import seconds, stamp
-from dstack.server.store.tables import TABLES
+from dstack.server.store.tables import TABLES, act, event, event_target
 
 CHUNK = 256 * 1024
 HEARTBEAT_S = 10.0
@@ -43,7 +43,7 @@ async def poll(parts: Parts, access: Access, request: PollLogs) -> dict[str, Any
     job_id = str(request.job_submission_id)
     submitted_at = await check_job(parts, access, job_id)
     if request.diagnose:
-        return {"logs": [], "external_url": None, "next_token": None}
+        return _answer(await diagnostics(parts, job_id), None)
     page = _Page(parts, access.project.id, job_id, request, submitted_at)
     return await (page.backward() if request.descending else page.forward())
 
@@ -68,6 +68,27 @@ async def follow(parts: Parts, access: Access, request: FollowLogs) -> AsyncIter
                     yield _line({"end": True, "offset": offset, "lost": 0})
                     return
                 yield _line({})
+
+
+async def diagnostics(parts: Parts, job_id: str) -> list[dict[str, Any]]:
+    """What the server did with the job, and what it tries in vain just now, as log lines."""
+    about = select(event_target.c.event_id).where(event_target.c.target_id == job_id)
+    told = select(event.c.recorded_at, event.c.message).where(event.c.id.in_(about)).order_by(event.c.seq)
+    tried = select(act.c.verb, act.c.attempts, act.c.last_error, act.c.created_at).where(
+        act.c.kind == Job.kind, act.c.resource_id == job_id, act.c.attempts > 0
+    )
+    async with parts.database.read() as connection:
+        lines = [(one.recorded_at, one.message) for one in await connection.execute(told)]
+        for one in await connection.execute(tried):
+            lines.append((one.created_at, f"{one.verb}: tried {one.attempts} times. The last: {one.last_error}"))
+    return [
+        {
+            "timestamp": stamp(at),
+            "log_source": "stdout",
+            "message": base64.b64encode(f"{message}\n".encode()).decode(),
+        }
+        for at, message in lines
+    ]
 
 
 async def _is_over(parts: Parts, job_id: str) -> bool:

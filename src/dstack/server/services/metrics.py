@@ -63,7 +63,7 @@ def _metrics(samples: Sequence[tuple[float, dict[str, Any]]], limit: int, job: J
         return {"name": name, "timestamps": times, "values": [value(sample) for _, sample in shown]}
 
     found = [
-        {"name": "cpu_usage_percent", "timestamps": times, "values": _cpu_percents(samples, len(shown))},
+        {"name": "cpu_usage_percent", "timestamps": times, "values": _cpu_percents(samples, len(shown), job)},
         metric("memory_usage_bytes", lambda sample: sample.get("memory_bytes", 0)),
         metric("memory_working_set_bytes", lambda sample: sample.get("memory_working_set_bytes", 0)),
         metric("gpus_detected_num", lambda sample: len(sample.get("gpus", []))),
@@ -79,15 +79,13 @@ def _metrics(samples: Sequence[tuple[float, dict[str, Any]]], limit: int, job: J
     return found
 
 
-def _cpu_percents(samples: Sequence[tuple[float, dict[str, Any]]], count: int) -> list[int]:
-    """100 is one core, busy all the time since the sample before."""
+def _cpu_percents(samples: Sequence[tuple[float, dict[str, Any]]], count: int, job: Job) -> list[int]:
+    """100 is one core, busy all the time since the sample before; the first one counts from the job's start."""
     percents = []
     for n in range(count):
         at, sample = samples[n]
-        if n + 1 == len(samples):
-            percents.append(0)
-            continue
-        earlier_at, earlier = samples[n + 1]
+        start: tuple[float, dict[str, Any]] = (at if job.running_since is None else job.running_since, {})
+        earlier_at, earlier = samples[n + 1] if n + 1 < len(samples) else start
         used_s = (sample.get("cpu_usage_us", 0) - earlier.get("cpu_usage_us", 0)) / 1e6
         percents.append(max(0, round(100 * used_s / max(at - earlier_at, 1e-3))))
     return percents
