@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from dstack.errors import DstackError
+from dstack.errors import ConfigurationError, DstackError
 from dstack.model.configurations.server_config import ProjectEntry, ServerConfig, read_server_config
 from dstack.model.event import Event, EventTarget
 from dstack.server.parts import Parts
@@ -27,7 +27,13 @@ def read(folder: Path, default_project: str) -> ServerConfig:
     path = folder / NAME
     if not path.exists():
         _write(path, f"projects:\n- name: {default_project}\n  backends: []\n")
-    return read_server_config(path.read_bytes(), str(path))
+    config = read_server_config(path.read_bytes(), str(path))
+    if config.plugins:
+        # A plugin may refuse or rewrite what people submit: a server that left it out would break the owner's rules.
+        raise ConfigurationError(
+            f"{path}: plugins: not supported yet by this server", hint="remove the key to start without them"
+        )
+    return config
 
 
 async def apply(parts: Parts, config: ServerConfig) -> None:

@@ -116,7 +116,7 @@ FIELDS: dict[str, dict[str, Told]] = {
         "default_permissions": told(
             "What people may do whose role alone does not say it", "{allow_non_admins_create_projects: false}"
         ),
-        "plugins": told("Plugins by name; this release loads none", "[my-plugin]"),
+        "plugins": told("Plugins by name; a server that finds any here does not start yet", "[my-plugin]"),
     },
     "ProjectEntry": {
         "name": told("Name of the project; it is made if it is not there", "main"),
