@@ -66,16 +66,19 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 
 def _serve(settings: Settings) -> int:
     # The port first: it is the likeliest mistake, and nothing has been touched yet.
-    with _listen(settings) as listening:
+    with listen(settings) as listening:
         from dstack.server.serving import serve
 
         asyncio.run(serve(settings, listening))
     return 0
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """The socket to serve on. Raises DstackError naming the address, and what to do about it."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol must be named: only then asyncio switches Nagle's algorithm off, and an answer in two pieces does not
+    # wait 40 ms for its second one.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
