@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -10,7 +11,12 @@ from starlette.responses import Response
 
 
 def reply(data: Any, status: int = 200) -> Response:
-    return Response(_encoded(data), status, media_type="application/json")
+    return Response(encoded(data), status, media_type="application/json")
+
+
+def reply_list(items: Iterable[bytes]) -> Response:
+    """A list whose members are encoded already."""
+    return Response(b"[" + b",".join(items) + b"]", media_type="application/json")
 
 
 def nothing() -> Response:
@@ -18,7 +24,8 @@ def nothing() -> Response:
     return reply(None)
 
 
-def _encoded(data: Any) -> bytes:
+def encoded(data: Any) -> bytes:
+    """Plain data as compact JSON."""
     try:
         # Three times as fast as the standard library, which matters for a page of runs.
         return to_json(data, inf_nan_mode="null")

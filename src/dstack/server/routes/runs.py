@@ -15,20 +15,21 @@ from dstack.model.wire.requests import (
     WatchRun,
 )
 from dstack.server.routes.access import Caller, Member, PartsOf
-from dstack.server.routes.reply import nothing, reply
+from dstack.server.routes.finished import FinishedRuns
+from dstack.server.routes.reply import nothing, reply, reply_list
 from dstack.server.services.runs import ending, explaining, planning, reading, submitting, watching
 from dstack.server.services.runs.reading import RunKey
 from dstack.server.services.wire.runs import run as render
 
 router = APIRouter(tags=["runs"])
+_finished = FinishedRuns()  # what it holds is a function of its keys, whichever server of this process asks
 PROJECT = "/api/project/{project_name}/runs"
 
 
 @router.post("/api/runs/list")
 async def list_runs(parts: PartsOf, caller: Caller, body: ListRuns) -> Response:
     views = await reading.list_views(parts, caller, body)
-    limit = body.job_submissions_limit
-    return reply([render(v, include_jobs=body.include_jobs, submissions_limit=limit) for v in views])
+    return reply_list(_finished.encode(view, body.include_jobs, body.job_submissions_limit) for view in views)
 
 
 @router.post(PROJECT + "/get")
