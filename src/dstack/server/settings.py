@@ -56,7 +56,7 @@ class Settings:
 
     @property
     def resolved_database_url(self) -> str:
-        return async_url(self.database_url) if self.database_url else f"sqlite+aiosqlite:///{self.sqlite_path}"
+        return async_url(self.database_url) if self.database_url else f"sqlite:///{self.sqlite_path}"
 
     @property
     def local_enabled(self) -> bool:
@@ -105,7 +105,7 @@ def async_url(url: str) -> str:
             "The database URL is not one of postgresql://... or sqlite:///...",
             hint="for example DSTACK_DATABASE_URL=postgresql://user:password@host:5432/dstack",
         )
-    return f"{driver}+{'asyncpg' if driver == 'postgresql' else 'aiosqlite'}://{rest}"
+    return f"{'postgresql+asyncpg' if driver == 'postgresql' else driver}://{rest}"
 
 
 def _keys(env: Mapping[str, str]) -> tuple[bytes, ...]:

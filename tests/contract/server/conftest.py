@@ -20,7 +20,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def host(tmp_path: Path, bundle: Path) -> AsyncIterator[Host]:
-    url = f"sqlite+aiosqlite:///{tmp_path / 'server.db'}"
+    url = f"sqlite:///{tmp_path / 'server.db'}"
     await upgrade(url)
     database = Database(url)
     host = Host(tmp_path, bundle, database)

@@ -46,7 +46,7 @@ async def no_offers(_project_id: str) -> tuple[Offer, ...]:
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite+aiosqlite:///{tmp_path / 'server.db'}"
+    url = f"sqlite:///{tmp_path / 'server.db'}"
     await upgrade(url)
     database = Database(url)
     yield database

@@ -22,7 +22,7 @@ from .test_commit import NOW, instance
 
 @pytest.fixture
 async def source(tmp_path: Path):
-    url = f"sqlite+aiosqlite:///{tmp_path / 'source.db'}"
+    url = f"sqlite:///{tmp_path / 'source.db'}"
     await upgrade(url)
     database = Database(url)
     yield SqlLedger(Store(database, no_offers))

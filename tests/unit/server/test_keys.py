@@ -23,7 +23,7 @@ OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
 
 
 async def started(folder: Path, *keys: bytes) -> tuple[Database, Cipher]:
-    url = f"sqlite+aiosqlite:///{folder / 'db'}"
+    url = f"sqlite:///{folder / 'db'}"
     await upgrade(url)
     database = Database(url)
     return database, await open_cipher(database, folder / "encryption.key", keys)
@@ -68,7 +68,7 @@ async def test_a_wrong_key_is_refused_and_changes_nothing(tmp_path: Path) -> Non
     await database.close()
     with pytest.raises(DstackError, match="cannot be decrypted"):
         await started(tmp_path, OTHER)
-    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'db'}")
+    database = Database(f"sqlite:///{tmp_path / 'db'}")
     assert await stored(database) == before
     await database.close()
 

@@ -18,7 +18,7 @@ from dstack.server.store.tables import metadata
 
 
 def url_of(path: Path) -> str:
-    return f"sqlite+aiosqlite:///{path}"
+    return f"sqlite:///{path}"
 
 
 def schema(path: Path) -> dict[str, str]:

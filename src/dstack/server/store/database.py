@@ -21,7 +21,7 @@ BUSY_S = 15  # how long another process (a backup, a shell) may hold the file be
 
 
 class Database:
-    """`url` is a SQLAlchemy URL (`sqlite+aiosqlite:///path`, `postgresql+asyncpg://...`)."""
+    """`url` is a SQLAlchemy URL (`sqlite:///path`, `postgresql+asyncpg://...`)."""
 
     def __init__(self, url: str):
         self.url = url
