@@ -28,8 +28,12 @@ def lock(state: str) -> int:
 
 
 def write_pid(state: str) -> None:
-    with open(os.path.join(state, "agent.pid"), "w") as f:
+    """Say who serves; whoever reads the file finds this agent or the one before it, never nothing."""
+    path = os.path.join(state, "agent.pid")
+    fresh = "%s.%d" % (path, os.getpid())
+    with open(fresh, "w") as f:
         f.write("%d\n" % os.getpid())
+    os.replace(fresh, path)
 
 
 def bind(path: str) -> socket.socket:

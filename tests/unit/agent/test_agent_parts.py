@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 
 import pytest
 
+from dstack.agent import daemon
 from dstack.agent.docker_client import engine_url
 from dstack.agent.docker_images import Progress, split_name
 from dstack.agent.docker_spec import container_body
@@ -150,3 +152,11 @@ def test_the_engine_is_that_of_the_current_context(tmp_path, monkeypatch):
     assert engine_url() == "unix:///colima.sock"
     monkeypatch.setenv("DOCKER_HOST", "tcp://1.2.3.4:2375")
     assert engine_url() == "tcp://1.2.3.4:2375"
+
+
+def test_the_pid_file_is_never_seen_empty(tmp_path):
+    daemon.write_pid(str(tmp_path))
+    before = os.stat(tmp_path / "agent.pid").st_ino
+    daemon.write_pid(str(tmp_path))
+    assert os.stat(tmp_path / "agent.pid").st_ino != before  # replaced as a whole, not written again
+    assert os.listdir(tmp_path) == ["agent.pid"]
