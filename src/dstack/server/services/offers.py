@@ -43,5 +43,8 @@ class OffersService:
                 offers = tuple(await backend.offers(None))
         except (BackendError, TimeoutError, OSError) as e:
             log.warning("backend %s has no offers now: %s", backend.name, e)
+        except Exception as e:
+            # A surprise of one provider's library must not stop the decisions of a project; its words may hold keys.
+            log.error("asking backend %s for offers failed: %s", backend.name, type(e).__name__)
         self._cache[backend] = (self._clock.now(), offers)
         return offers
