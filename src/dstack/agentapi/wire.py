@@ -110,6 +110,17 @@ class CodeArchive:
 
 
 @dataclass
+class Mount:
+    """A folder of the host inside the task: `path` on the host, or a folder kept by the agent under `name`."""
+
+    target: str = ""  # absolute, in the task
+    path: str = ""
+    name: str = ""
+    optional: bool = False  # without it the task fails where `path` does not exist
+    read_only: bool = False
+
+
+@dataclass
 class TaskSpec:
     """All that the agent needs to run one submission of one job. Secrets travel only here."""
 
@@ -138,6 +149,10 @@ class TaskSpec:
     ports: List[int] = field(default_factory=list)  # container ports that the job says it listens on
     log_quota_bytes_per_hour: int = 50 * 1024 * 1024  # 0 is no quota
     stop_signal: str = "SIGINT"
+    gpus: int = 0  # accelerators that the agent leases to the task, -1 is all of the host; it chooses which
+    mounts: List[Mount] = field(default_factory=list)
+    # Public keys (as in authorized_keys) of those who may open sessions in the task; see PUT .../keys.
+    authorized_keys: List[str] = field(default_factory=list)
     mpi_hostfile: str = ""  # content; the agent writes it down and names the file in DSTACK_MPI_HOSTFILE
 
 
@@ -168,7 +183,9 @@ class TaskReport:
     working_dir: str = ""
     user: str = ""
     ip: str = ""
-    ports: Dict[str, int] = field(default_factory=dict)  # container port -> port on the host
+    # Container port -> port on the host's loopback. "10022" is where the task's own sshd answers (sessions).
+    ports: Dict[str, int] = field(default_factory=dict)
+    gpus: List[str] = field(default_factory=list)  # uuids of the accelerators leased to it
     pull: Optional[PullProgress] = None
     started_at: Optional[float] = None
     finished_at: Optional[float] = None

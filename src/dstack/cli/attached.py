@@ -22,6 +22,8 @@ Json = dict[str, Any]
 
 INTERRUPTED = 130
 LAST_LOG_S = 20.0  # how long the rest of a log may take after the end of the run
+# A signal that comes just before a wait without an end begins is seen after it (CPython); so no wait is endless.
+LONGEST_WAIT_S = 0.5
 
 
 class Attached:
@@ -80,15 +82,15 @@ class Attached:
                 if not was_placed(self.run):
                     return  # there is no log
                 deadline = time.monotonic() + LAST_LOG_S
-            if deadline is not None and (not self._logs.any_open or time.monotonic() >= deadline):
+            if deadline is not None and not self._logs.any_open:
                 return
+            if deadline is not None and time.monotonic() >= deadline:
+                return self._talk("The rest of the log did not come in time; `dstack logs` may have it later")
             try:
-                self._handle(
-                    self._events.get(timeout=None if deadline is None else max(0.01, deadline - time.monotonic()))
-                )
+                event = self._events.get(timeout=LONGEST_WAIT_S)
             except queue.Empty:
-                self._talk("The rest of the log did not come in time; `dstack logs` may have it later")
-                return
+                continue
+            self._handle(event)
 
     def _handle(self, event: Any) -> None:
         match event:

@@ -1,0 +1,77 @@
+"""What the rest of the system asks of a host that is reached over SSH."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from dstack.agentapi.client import Connect
+from dstack.agentapi.wire import HostFacts
+from dstack.model.host import HostReport, RemoteHost
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Private keys in OpenSSH form. They never appear in a representation, a log or an error."""
+
+    private_key: str = field(repr=False)
+    proxy_private_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class PinnedKeys:
+    """Host keys as `known_hosts` writes them (`ssh-ed25519 AAAA...`); None is pinned at the first connection."""
+
+    host: str | None = None
+    proxy: str | None = None
+
+
+@dataclass(frozen=True)
+class Onboarded:
+    """The agent runs on the host and answers. `report` has the warnings."""
+
+    facts: HostFacts
+    report: HostReport
+    pinned: PinnedKeys
+    internal_ip: str | None
+    addresses: tuple[str, ...] = ()  # all of the host, as `10.0.0.5/24`
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """The host was reached, or not, and cannot be used: `report.failed` says why and what mends it."""
+
+    report: HostReport
+    pinned: PinnedKeys
+
+
+class Hosts(Protocol):
+    """One connection a host, shared by all who ask; `id` names the host among all (the instance's id).
+
+    Every call has the caller's deadline. Raises `dstack.ssh.errors.HostUnreachable` where a host does not answer,
+    `HostKeyChanged` where it is another one than before, `AccessDenied` where the key is refused.
+    """
+
+    async def onboard(
+        self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys, bundle: Path
+    ) -> Onboarded | Unfit:
+        """Check the host, install the agent or bring it up to date, start it. May be called again at any time."""
+        ...
+
+    async def agent(self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys) -> Connect:
+        """How to reach the host's agent; connects when there is no live connection, and starts the agent if it is down.
+
+        Raises AgentMissing where the host is not (any more) one of ours: wiped, or another machine at its address.
+        """
+        ...
+
+    async def offboard(self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys) -> None:
+        """End all that the agent runs, and leave the host as it was found. Idempotent."""
+        ...
+
+    async def forget(self, id: str) -> None:
+        """Close the connection."""
+        ...
+
+    async def aclose(self) -> None: ...
