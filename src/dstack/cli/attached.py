@@ -22,8 +22,6 @@ Json = dict[str, Any]
 
 INTERRUPTED = 130
 LAST_LOG_S = 20.0  # how long the rest of a log may take after the end of the run
-# A signal that comes just before a wait without an end begins is seen after it (CPython); so no wait is endless.
-LONGEST_WAIT_S = 0.5
 
 
 class Attached:
@@ -87,7 +85,7 @@ class Attached:
             if deadline is not None and time.monotonic() >= deadline:
                 return self._talk("The rest of the log did not come in time; `dstack logs` may have it later")
             try:
-                event = self._events.get(timeout=LONGEST_WAIT_S)
+                event = self._events.get(timeout=None if deadline is None else max(0.01, deadline - time.monotonic()))
             except queue.Empty:
                 continue
             self._handle(event)

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 from dstack import __version__
 from dstack.cli.registry import root_help
-
-
-class Terminated(BaseException):
-    """SIGTERM came: unwind as for Ctrl-C, ask nothing."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,8 +31,9 @@ def run(arguments: list[str]) -> int:
     if arguments in (["-v"], ["--version"]):
         return _print(__version__)
     from dstack.cli.failures import guarded  # click is imported from here on
+    from dstack.cli.signals import Terminated, listen
 
-    signal.signal(signal.SIGTERM, _terminate)
+    listen()
     return guarded(arguments, Terminated)
 
 
@@ -47,11 +42,6 @@ def _open_missing_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
-    raise Terminated
 
 
 def _print(text: str) -> int:
