@@ -25,8 +25,8 @@ def other():
 threading.Thread(target=other, daemon=True).start()
 ready.wait()
 signal.pthread_sigmask(signal.SIG_BLOCK, [number])
-print("waiting", flush=True)
 try:
+    print("waiting", flush=True)
     queue.Queue().get()
 except (KeyboardInterrupt, Terminated) as seen:
     print(type(seen).__name__, flush=True)
