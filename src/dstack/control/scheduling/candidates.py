@@ -289,7 +289,7 @@ def _of_offer(pool: Pool, found: list[OfferFit], no_fleets: bool) -> Candidate |
 
 
 def _anything() -> Fleet:
-    return _fleet(FleetConfiguration.model_validate({"nodes": "0.."}))
+    return _fleet(FleetConfiguration.model_validate({"nodes": "0..", "spot_policy": "auto"}))
 
 
 def _fleet(configuration: FleetConfiguration) -> Fleet:
