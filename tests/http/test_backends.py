@@ -82,6 +82,31 @@ async def test_a_backend_is_written_and_read_back_as_yaml(api: Api) -> None:
     assert (await api.call("backends/sim/config_info"))["x_config"]["run"] == "process"
 
 
+TYPED = """type: sim
+run: pretend
+seed: 7
+stock: 3
+offers:
+- instance_type: '3'
+  price: 1.5
+  spot_price: '0.5'
+"""
+
+
+async def test_numbers_and_text_of_a_configuration_come_back_as_they_were_written(api: Api) -> None:
+    await api.call("backends/create_yaml", {"config_yaml": TYPED})
+    assert (await api.call("backends/sim/get_yaml"))["config_yaml"] == TYPED
+    config = (await api.call("backends/sim/config_info"))["x_config"]
+    assert (config["stock"], config["offers"]) == (3, [{"instance_type": "3", "price": 1.5, "spot_price": "0.5"}])
+    assert await prices(api) == [0.5, 1.5]
+
+
+async def test_numbers_of_the_servers_file_are_stored_as_numbers(api: Api) -> None:
+    await backends_file.apply(api.parts, from_file(TWO_DOLLARS))
+    config = (await api.call("backends/sim/config_info"))["x_config"]
+    assert config["offers"] == [{"instance_type": "a", "price": 2}]
+
+
 REFUSED = [
     ("backends/create", {"type": "aws", "creds": {"type": "default"}}, "aws is not supported"),
     ("backends/create", {"type": "local"}, "belongs to the server"),

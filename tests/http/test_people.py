@@ -100,6 +100,44 @@ async def test_members_are_set_added_and_removed(api: Api) -> None:
     await api.call(f"{path}/add_members", {"members": [{"username": "x", "project_role": "user"}]}, status=400)
 
 
+async def test_anybody_joins_a_public_project_as_a_user_and_leaves_it_again(api: Api) -> None:
+    ann = await api.user("ann")
+    add, own = "/api/projects/main/add_members", {"members": [{"username": "ann", "project_role": "user"}]}
+    await ann.call(add, own, status=403)
+    await api.call("/api/projects/main/update", {"is_public": True})
+    assert len((await ann.call(add, own))["members"]) == 2
+    assert await ann.call("fleets/list") == []
+    assert len((await ann.call("/api/projects/main/remove_members", {"usernames": ["ann"]}))["members"]) == 1
+    await ann.call("fleets/list", status=403)
+
+
+async def test_who_joins_a_public_project_gets_no_other_role_and_brings_nobody(api: Api) -> None:
+    ann = await api.user("ann")
+    await api.user("bob")
+    await api.call("/api/projects/main/update", {"is_public": True})
+    for name, role in (("ann", "manager"), ("ann", "admin"), ("bob", "user")):
+        members = {"members": [{"username": name, "project_role": role}]}
+        await ann.call("/api/projects/main/add_members", members, status=403)
+    await ann.call("/api/projects/main/add_members", {"members": []}, status=403)
+    await ann.call("/api/projects/main/add_members", {"members": [{"username": "ann", "project_role": "user"}]})
+    await ann.call(
+        "/api/projects/main/add_members", {"members": [{"username": "ann", "project_role": "admin"}]}, status=403
+    )
+
+
+async def test_the_last_admin_of_a_project_stays(api: Api) -> None:
+    ann = await api.user("ann")
+    await api.user("bob")
+    await ann.call("/api/projects/create", {"project_name": "lab"})
+    path, bob = "/api/projects/lab", {"username": "bob", "project_role": "admin"}
+    demoted = {"members": [{"username": "ann", "project_role": "user"}]}
+    for act, body in (("remove_members", {"usernames": ["ann"]}), ("add_members", demoted), ("set_members", demoted)):
+        answer = await ann.call(f"{path}/{act}", body, status=400)
+        assert answer["detail"][0]["msg"] == "The project lab would have no admin any more"
+    await ann.call(f"{path}/add_members", {"members": [bob]})
+    assert len((await ann.call(f"{path}/remove_members", {"usernames": ["ann"]}))["members"]) == 1
+
+
 async def test_listed_projects_are_ones_own_and_the_public_ones(api: Api) -> None:
     ann = await api.user("ann")
     assert await ann.call("/api/projects/list") == []

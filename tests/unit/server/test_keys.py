@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 
 from dstack.errors import DstackError, UsageError
 from dstack.model.configurations.server_config import read_server_config
-from dstack.server.auth.cipher import Cipher, load_keys
+from dstack.server.auth.cipher import KEY_FILE, Cipher, load_keys
 from dstack.server.auth.sealing import open_cipher
 from dstack.server.services.configured import with_file
 from dstack.server.settings import Settings
@@ -121,8 +121,39 @@ encryption:
 default_permissions: {{allow_non_admins_create_projects: false}}
 """
     settings = with_file(Settings(tmp_path, encryption_keys=(OTHER,)), read_server_config(text, "config.yml"))
-    assert settings.encryption_keys == (OTHER, NEW)
+    assert settings.encryption_keys == (OTHER, NEW, KEY_FILE)
     assert (settings.rules.non_admins_create_projects, settings.rules.managers_manage_secrets) == (False, True)
+
+
+async def test_an_identity_key_before_the_others_gives_the_sealing_back_to_the_key_file(tmp_path: Path) -> None:
+    database, cipher = await started(tmp_path, OLD)
+    await store(database, cipher)
+    await database.close()
+    database, _ = await started(tmp_path, KEY_FILE, OLD)
+    await database.close()
+    database, cipher = await started(tmp_path)
+    assert cipher.decrypt(await stored(database)) == b"key of ann"
+    await database.close()
+
+
+async def test_an_identity_key_behind_the_others_opens_what_the_key_file_sealed(tmp_path: Path) -> None:
+    database, cipher = await started(tmp_path, KEY_FILE)
+    await store(database, cipher)
+    await database.close()
+    database, _ = await started(tmp_path, NEW, KEY_FILE)
+    assert Cipher(NEW).decrypt(await stored(database)) == b"key of ann"
+    await database.close()
+
+
+async def test_a_key_file_that_nobody_needs_is_not_made(tmp_path: Path) -> None:
+    database, _ = await started(tmp_path, NEW, KEY_FILE)
+    await database.close()
+    assert not (tmp_path / "encryption.key").exists()
+
+
+@pytest.mark.parametrize("text", ["{}", "default_permissions: {}"])
+def test_managers_manage_secrets_where_the_file_does_not_say_it(tmp_path: Path, text: str) -> None:
+    assert with_file(Settings(tmp_path), read_server_config(text, "c.yml")).rules.managers_manage_secrets
 
 
 def test_managers_lose_secrets_where_the_file_says_so(tmp_path: Path) -> None:

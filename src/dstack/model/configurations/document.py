@@ -35,10 +35,11 @@ class Position(NamedTuple):
 
 @dataclass
 class Positions:
-    """Where each key and value of a document stands, by its path."""
+    """Where each key and value of a document stands, by its path. `plain`: text that was written without quotes."""
 
     keys: dict[Path, Position] = field(default_factory=dict)
     values: dict[Path, Position] = field(default_factory=dict)
+    plain: set[Path] = field(default_factory=set)
 
     def of(self, path: Path, *, key: bool = False) -> Position:
         """The place of a value (or of its key); for what is not written, that of the nearest thing around it."""
@@ -152,6 +153,7 @@ class _Walk:
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
             return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
+            (self.positions.plain.add if node.style is None else self.positions.plain.discard)(path)
             return _scalar(node)
         raise _Bad.at(node.start_mark, f"the YAML tag {show(node.tag.removeprefix(_TAG))} is not understood")
 

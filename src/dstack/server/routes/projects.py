@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from dstack.model.wire.requests import CreateProject, DeleteProjects, ListProjects, Members, UpdateProject, Usernames
-from dstack.server.routes.access import Caller, Manager, Member, PartsOf, ProjectAdmin, Visitor
+from dstack.server.routes.access import Caller, Joiner, Manager, Member, PartsOf, ProjectAdmin, Visitor
 from dstack.server.routes.reply import nothing, reply
 from dstack.server.services import members, projects
 
@@ -50,7 +50,7 @@ async def set_members(parts: PartsOf, access: Manager, body: Members) -> Respons
 
 
 @router.post("/{project_name}/add_members")
-async def add_members(parts: PartsOf, access: Manager, body: Members) -> Response:
+async def add_members(parts: PartsOf, access: Joiner, body: Members) -> Response:
     await members.add(parts, access, body.members)
     return reply(await projects.render(parts, access.project.id))
 

@@ -16,6 +16,7 @@ from dstack.backends.base import BackendConfig
 from dstack.errors import ConfigurationError, DstackError, ResourceExists, ResourceNotFound
 from dstack.model.configurations.document import load
 from dstack.model.configurations.messages import illegal_text
+from dstack.model.configurations.server_config import backend_settings
 from dstack.model.event import Event, EventTarget
 from dstack.model.instance import Instance
 from dstack.server.auth.identity import Access
@@ -95,10 +96,10 @@ async def configs_of(parts: Parts, connection: AsyncConnection, ids: Collection[
 
 def read_yaml(text: str) -> dict[str, Any]:
     """A backend's configuration in YAML. Raises ConfigurationError."""
-    data, _ = load(text, "config_yaml")
+    data, positions = load(text, "config_yaml")
     if not isinstance(data, dict):
         raise ConfigurationError("config_yaml: expected a mapping that begins with `type: BACKEND`")
-    return data
+    return backend_settings(data, positions)
 
 
 def to_yaml(config: BackendConfig) -> str:

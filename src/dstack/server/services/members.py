@@ -8,46 +8,59 @@ from collections.abc import Sequence
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dstack.errors import AccessDenied, ResourceNotFound
+from dstack.errors import AccessDenied, DstackError, ResourceNotFound
 from dstack.model.event import Event, EventTarget
 from dstack.model.wire.requests import MemberSetting
 from dstack.server.auth.identity import USER_COLUMNS, Access, user_of
 from dstack.server.parts import Parts
 from dstack.server.services.wire.people import Membership
 from dstack.server.store.commit import record_events
-from dstack.server.store.tables import member, user
+from dstack.server.store.tables import member, project, user
 
 _ADMINS_ONLY = "an admin of the project can say who its admins are"
+_JOINING = "whoever joins a public project by themselves is a `user` of it"
 
 
 async def add(parts: Parts, access: Access, settings: Sequence[MemberSetting]) -> None:
-    """Add members, or give those that are there another role."""
+    """Add members, or give those that are there another role.
+
+    Raises AccessDenied unless the caller manages the project, or joins a public one as a user.
+    """
+    joins = access.role is None and _listed(settings) == f"{access.user.username} (user)"
+    if not access.manages and not (joins and access.project.is_public):
+        raise AccessDenied("Access denied", hint=_JOINING if access.project.is_public else None)
     async with parts.database.write() as connection:
+        await _lock(connection, access)
         await _check_admins_stay(connection, access, settings)
         await _put_members(connection, access, settings)
+        await _check_admin_left(connection, access)
         await record(connection, parts, access, f"Project members added: {_listed(settings)}")
 
 
 async def set_(parts: Parts, access: Access, settings: Sequence[MemberSetting]) -> None:
     """Make the members exactly these."""
     async with parts.database.write() as connection:
+        await _lock(connection, access)
         await _check_admins_stay(connection, access, settings, only_these=True)
         await connection.execute(delete(member).where(member.c.project_id == access.project.id))
         await _put_members(connection, access, settings)
+        await _check_admin_left(connection, access)
         await record(connection, parts, access, f"Project members set: {_listed(settings)}")
 
 
 async def remove(parts: Parts, access: Access, usernames: Sequence[str]) -> None:
-    """Raises AccessDenied unless the caller manages the project, or leaves it."""
+    """Raises AccessDenied unless the caller manages the project, or leaves it; DstackError for its last admin."""
     leaves = set(usernames) == {access.user.username}
     if not access.manages and not leaves:
         raise AccessDenied("Access denied")
     async with parts.database.write() as connection:
+        await _lock(connection, access)
         if not access.administers and not leaves:
             await _check_no_admin(connection, access, usernames)
         ids = await _user_ids(connection, usernames)
         of_project = member.c.project_id == access.project.id
         await connection.execute(delete(member).where(of_project, member.c.user_id.in_(sorted(ids.values()))))
+        await _check_admin_left(connection, access)
         await record(connection, parts, access, f"Project members removed: {', '.join(sorted(usernames))}")
 
 
@@ -98,6 +111,23 @@ async def _check_no_admin(connection: AsyncConnection, access: Access, usernames
     members = (await members_of(connection, [access.project.id]))[access.project.id]
     if any(one.role == "admin" and one.user.username in usernames for one in members):
         raise AccessDenied("Access denied", hint=_ADMINS_ONLY)
+
+
+async def _lock(connection: AsyncConnection, access: Access) -> None:
+    """Two changes at once must not both find an admin that the other one removes."""
+    await connection.execute(select(project.c.id).where(project.c.id == access.project.id).with_for_update())
+
+
+async def _check_admin_left(connection: AsyncConnection, access: Access) -> None:
+    """Raises DstackError when nobody of the project could change its members any more; global admins always can."""
+    if access.user.is_admin:
+        return
+    admins = select(member.c.user_id).where(member.c.project_id == access.project.id, member.c.role == "admin")
+    if (await connection.execute(admins.limit(1))).first() is None:
+        raise DstackError(
+            f"The project {access.project.name} would have no admin any more",
+            hint="make somebody else its admin first, or delete the project",
+        )
 
 
 async def _user_ids(connection: AsyncConnection, usernames: Sequence[str]) -> dict[str, str]:

@@ -136,7 +136,7 @@ FIELDS: dict[str, dict[str, Told]] = {
             "The newest first: it seals, all open; at a start everything is sealed anew with it", "[{type: identity}]"
         )
     },
-    "IdentityKey": {"type": told("No key of its own: the key file of the server seals", "identity")},
+    "IdentityKey": {"type": told("No key of its own: in its place stands the key file of the server", "identity")},
     "AESKey": {
         "type": told("AES-256-GCM", "aes"),
         "name": told("Name of the key, for people", "key-2026"),
@@ -147,8 +147,6 @@ FIELDS: dict[str, dict[str, Told]] = {
     "DefaultPermissions": {
         "allow_non_admins_create_projects": told("Whether users who are no global admins may create projects"),
         "allow_non_admins_manage_ssh_fleets": told("Whether members who are no project admins may manage SSH fleets"),
-        "allow_managers_manage_secrets": told(
-            "Whether project managers may manage secrets; they may where the file does not say it"
-        ),
+        "allow_managers_manage_secrets": told("Whether project managers may manage secrets"),
     },
 }
