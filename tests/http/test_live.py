@@ -5,6 +5,10 @@ from __future__ import annotations
 import base64
 import json
 
+from dstack.model.row import Ref
+from dstack.model.run import Run
+from dstack.server.services.rows import change_rows
+from dstack.server.store.commit import wake
 from support.http_api import Api, ended, fleet, reached, task
 
 
@@ -42,3 +46,24 @@ async def test_a_stopped_run_ends_stopped(live: Api) -> None:
     assert (run["status"], run["status_message"]) == ("terminated", "stopped")
     events = await live.call("/api/events/list", {"target_runs": [run["id"]], "ascending": True})
     assert "STOPPED_BY_USER" in " ".join(event["message"] for event in events)
+
+
+async def test_a_scheduled_task_runs_at_its_time_and_then_waits_for_the_next(live: Api) -> None:
+    await live.call("fleets/apply", {"plan": {"spec": fleet()}})
+    spec = task("echo tick", name="t1", schedule={"cron": "0 0 1 1 *"})
+    plan = await live.call("runs/get_plan", {"run_spec": spec})
+    run = await live.call("runs/apply", {"plan": {"run_spec": spec}})
+    assert (run["status"], run["jobs"]) == ("pending", [])
+    assert run["next_triggered_at"] == plan["x_next_triggered_at"]
+    assert "-01-01 00:00 UTC" in run["x_waiting_for"]
+    now = live.parts.clock.now()
+    async with live.parts.database.write() as connection:
+        await change_rows(connection, Run, [run["id"]], next_triggered_at=now)
+        await wake(connection, [Ref("run", run["id"])], now)
+    live.parts.engine.kick()
+    await reached(live, "t1", "submitted", "provisioning", "running", "terminating")
+    again = await reached(live, "t1", "pending")
+    assert again["next_triggered_at"] == run["next_triggered_at"]
+    assert again["latest_job_submission"]["status"] == "done"
+    await live.call("runs/stop", {"runs_names": ["t1"], "abort": False})
+    assert (await ended(live, "t1"))["status_message"] == "stopped"

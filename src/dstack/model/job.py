@@ -202,8 +202,10 @@ class Job(Row):
     placement: PlacementReport | None = None
     # Deadlines: stored absolute times.
     provisioning_deadline: float | None = None
+    ready_since: float | None = None  # its instance was linked: the other nodes of its gang may count on it
     running_since: float | None = None
     max_duration_deadline: float | None = None
+    utilization_check_at: float | None = None  # the use of its GPUs is measured then
     terminating_deadline: float | None = None
     # What the agent told.
     task_started: bool = False  # the agent accepted it: it must be removed there in the end

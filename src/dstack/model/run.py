@@ -87,7 +87,8 @@ class Run(Row):
                 RunStatus.PENDING,
                 RunStatus.TERMINATING,
             },
-            RunStatus.TERMINATING: {RunStatus.TERMINATED, RunStatus.FAILED, RunStatus.DONE},
+            # Back to pending: a scheduled run waits for its next time.
+            RunStatus.TERMINATING: {RunStatus.PENDING, RunStatus.TERMINATED, RunStatus.FAILED, RunStatus.DONE},
             RunStatus.TERMINATED: set(),
             RunStatus.FAILED: set(),
             RunStatus.DONE: set(),
@@ -108,6 +109,7 @@ class Run(Row):
     retry_since: float | None = None  # when the present series of failures began
     retry_attempts: int = 0  # resubmissions in that series
     next_attempt_at: float | None = None  # a pending run is resubmitted then
+    next_triggered_at: float | None = None  # a pending run starts then by its schedule
     fleet_id: str | None = None
     # Intents, written by routes.
     stop_requested_at: float | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dstack.control.run.decide import queue_ref
-from dstack.control.run.submission import new_jobs
+from dstack.control.run.submission import submitted
 from dstack.ids import derived_id
 from dstack.model.configurations.fleet import FleetConfiguration
 from dstack.model.configurations.task import TaskConfiguration
@@ -69,8 +69,9 @@ def run(name: str, now: float, **configuration: Any) -> Run:
 
 def submit(world: World, row: Run, now: float) -> None:
     """As the route does: the run, its jobs, and the queue is woken."""
+    row, jobs = submitted(row, now)
     world.add(row, now)
-    for job in new_jobs(row, 0, now):
+    for job in jobs:
         world.add(job, now)
     world.wake([queue_ref(row.project_id)], now)
 

@@ -1,9 +1,13 @@
-"""Cron expressions: five fields in UTC, checked for their form."""
+"""Cron expressions: five fields in UTC, their form, and the next instant that they name."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
+
+from cronsim import CronSim, CronSimError
 
 from dstack.values.grammar import Invalid, show
 
@@ -26,6 +30,12 @@ def parse_cron(value: Any) -> str | tuple[str, ...]:
     return _expression(value, ())
 
 
+def next_instant(written: str | Iterable[str], after: float) -> float:
+    """The first instant after `after` that one of the legal expressions names; seconds since the epoch."""
+    found = (_next(one, after) for one in ([written] if isinstance(written, str) else written))
+    return min(at for at in found if at is not None)
+
+
 def _expression(value: Any, at: tuple[int, ...]) -> str:
     if not isinstance(value, str):
         raise Invalid(f"{show(value)} is not a cron expression, expected {EXPECTED}", at=at)
@@ -40,7 +50,32 @@ def _expression(value: Any, at: tuple[int, ...]) -> str:
             raise Invalid(
                 f"{show(field)} is not a {FIELDS[index]}, expected {low} to {high}, `*`, `a-b` or `*/n`", at=at
             )
+    if _next(" ".join(fields), 0.0) is None:
+        raise Invalid(f"{show(value)} never comes, expected a day that its month has", at=at)
     return " ".join(fields)
+
+
+def _next(expression: str, after: float) -> float | None:
+    """None: there is no such day."""
+    fields = expression.split()
+    fields[4] = ",".join(_day_of_week(part) for part in fields[4].split(","))
+    try:
+        return next(CronSim(" ".join(fields), datetime.fromtimestamp(after, UTC))).timestamp()
+    except (CronSimError, StopIteration):
+        return None
+
+
+def _day_of_week(part: str) -> str:
+    """As the library counts them: ours begin with Monday as 0, its with Monday as 1, and Sunday is 7."""
+    match = _PART.fullmatch(part)
+    assert match is not None  # it was legal
+    if match[1] is None:
+        return "1-7/" + match[3] if match[3] else "*"
+    first, last = _number(match[1], 4), _number(match[2], 4) if match[2] else None
+    assert first is not None
+    if last is None:
+        last = 6 if match[3] else first
+    return f"{first + 1}-{last + 1}/{match[3] or 1}" if last > first else str(first + 1)
 
 
 def _legal(part: str, index: int) -> bool:

@@ -1,8 +1,10 @@
 """Ports, environment, mounts, files, repos, users, cron."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from dstack.values.cron import parse_cron
+from dstack.values.cron import next_instant, parse_cron
 from dstack.values.env import parse_env
 from dstack.values.grammar import Invalid
 from dstack.values.mounts import parse_mount
@@ -200,6 +202,7 @@ def test_cron_expressions_have_five_fields(text):
         ("* 5-3 * * *", "is not a hour"),
         ("*/0 * * * *", "is not a minute"),
         ("mon * * * *", "is not a minute"),
+        ("0 0 30 feb *", "never comes"),
         ([], "is empty"),
         (5, "not a cron expression"),
     ],
@@ -207,3 +210,28 @@ def test_cron_expressions_have_five_fields(text):
 def test_other_cron_expressions_are_refused_with_the_wrong_field(text, words):
     with pytest.raises(Invalid, match=words):
         parse_cron(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "then"),
+    [
+        ("0 8 * * *", "2026-11-22T08:00"),
+        ("*/15 * * * *", "2026-11-21T12:45"),
+        ("0 8 * * 0", "2026-11-23T08:00"),  # Monday is 0
+        ("0 8 * * 6", "2026-11-22T08:00"),  # Sunday is 6
+        ("0 8 * * mon-fri", "2026-11-23T08:00"),
+        ("0 8 * * sat,sun", "2026-11-22T08:00"),
+        ("0 8 * * */3", "2026-11-22T08:00"),  # Monday, Thursday, Sunday
+        ("0 8 * * tue/2", "2026-11-24T08:00"),
+        ("0 0 29 feb *", "2028-02-29T00:00"),
+        ("0 0 25 * mon", "2026-11-23T00:00"),  # either day
+        (("0 8 * * *", "40 12 * * *"), "2026-11-21T12:40"),
+    ],
+)
+def test_the_next_instant_of_a_schedule_is_the_first_that_any_line_names_in_utc(written, then):
+    now = datetime(2026, 11, 21, 12, 30, 0, 500, tzinfo=UTC)  # a Saturday
+    assert datetime.fromtimestamp(next_instant(written, now.timestamp()), UTC).isoformat()[:16] == then
+
+
+def test_the_instant_itself_is_not_the_next_one():
+    assert next_instant("0 * * * *", 3600.0) == 7200.0

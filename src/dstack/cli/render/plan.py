@@ -6,7 +6,7 @@ from typing import Any
 
 from dstack.cli.render import values
 from dstack.cli.render.fleets import nodes_text
-from dstack.cli.render.specs import idle_text, off_text, resources_text, retry_text
+from dstack.cli.render.specs import idle_text, off_text, resources_text, retry_text, schedule_text
 from dstack.cli.render.table import properties, table
 
 Json = dict[str, Any]
@@ -79,9 +79,10 @@ def _run_rows(plan: Json, job: Json, verbose: bool) -> list[tuple[str, str]]:
         ("Creation policy", str(param("creation_policy") or "reuse-or-create")),
         ("Idle duration", idle_text(param("idle_duration"), "5m")),
         ("Max duration", off_text(job["job_spec"].get("max_duration"))),
+        ("Schedule", schedule_text(param("schedule"), plan.get("x_next_triggered_at"))),
         ("Reservation", str(requirements.get("reservation") or "-")),
     ]
-    usual = (("Creation policy", "reuse-or-create"), ("Reservation", "-"))
+    usual = (("Creation policy", "reuse-or-create"), ("Schedule", "-"), ("Reservation", "-"))
     return rows if verbose else [row for row in rows if row not in usual]
 
 

@@ -49,6 +49,15 @@ def off_text(seconds: Any) -> str:
     return format_duration(int(seconds)) if isinstance(seconds, (int, float)) else str(seconds or "off")
 
 
+def schedule_text(schedule: Any, next_at: str | None) -> str:
+    """`0 8 * * mon-fri, next 2026-11-23 08:00 UTC`, or `-` without a schedule."""
+    if not schedule:
+        return "-"
+    written = schedule["cron"]
+    shown = written if isinstance(written, str) else "; ".join(written)
+    return f"{shown}, next {next_at[:16].replace('T', ' ')} UTC" if next_at else shown
+
+
 def idle_text(seconds: Any, default: str) -> str:
     """A duration, `-` for never."""
     if seconds is None:

@@ -6,7 +6,7 @@ from dstack.control import wording
 from dstack.control.kernel import Decision, Draft
 from dstack.control.policy import retry
 from dstack.control.policy.deadlines import RECHECK_S
-from dstack.control.run.submission import new_jobs
+from dstack.control.run.submission import new_jobs, next_trigger
 from dstack.control.snapshots import RunSnapshot
 from dstack.ids import derived_id
 from dstack.model.job import Job, JobStatus, JobTerminationReason
@@ -33,10 +33,11 @@ def decide(s: RunSnapshot, now: float) -> Decision:
     elif s.run.stop_requested_at is not None or s.run.abort_requested:
         _stop_as_asked(d, jobs)
     elif s.run.status is RunStatus.PENDING:
-        _resubmit_when_due(d)
+        _resubmit_when_due(d, jobs)
     else:
         _follow(d, jobs)
-    return d.finish(d.row.next_attempt_at, now if _ready_to_finish(d.row, jobs) else now + RECHECK_S)
+    look_again = now if _ready_to_finish(d.row, jobs) else now + RECHECK_S
+    return d.finish(d.row.next_attempt_at, d.row.next_triggered_at, look_again)
 
 
 def _stop_as_asked(d: Draft[Run], jobs: tuple[Job, ...]) -> None:
@@ -54,6 +55,7 @@ def _terminate(d: Draft[Run], jobs: tuple[Job, ...], reason: RunTerminationReaso
         termination_reason=reason,
         termination_message=message,
         next_attempt_at=None,
+        next_triggered_at=None,
         last_processed_at=d.now,
     )
     _end_jobs(d, jobs, _JOB_REASONS.get(reason, JobTerminationReason.TERMINATED_BY_SERVER), message)
@@ -83,8 +85,28 @@ def _finish_terminating(d: Draft[Run], jobs: tuple[Job, ...]) -> None:
             run.termination_message,
         )
         return
+    trigger = None if reason in _JOB_REASONS else next_trigger(run.spec, d.now)
+    if trigger is not None:
+        _wait_for_schedule(d, reason, trigger)
+        return
     d.event(wording.status_changed(run, reason.final_status), wording.target(run))
     d.set(status=reason.final_status, finished_at=d.now, last_processed_at=d.now)
+
+
+def _wait_for_schedule(d: Draft[Run], ended: RunTerminationReason, trigger: float) -> None:
+    """Its next time; those that passed while it ran, or while no server did, are not made up for."""
+    text = wording.status_changed(d.row, RunStatus.PENDING)
+    d.event(f"{text}. It ended {ended.final_status}, its schedule starts it again", wording.target(d.row))
+    d.set(
+        status=RunStatus.PENDING,
+        next_triggered_at=trigger,
+        termination_reason=None,
+        termination_message=None,
+        retry_since=None,
+        retry_attempts=0,
+        fleet_id=None,
+        last_processed_at=d.now,
+    )
 
 
 def _ready_to_finish(run: Run, jobs: tuple[Job, ...]) -> bool:
@@ -92,20 +114,23 @@ def _ready_to_finish(run: Run, jobs: tuple[Job, ...]) -> bool:
     return run.status is RunStatus.TERMINATING and all(j.terminal for j in jobs)
 
 
-def _resubmit_when_due(d: Draft[Run]) -> None:
+def _resubmit_when_due(d: Draft[Run], jobs: tuple[Job, ...]) -> None:
     run = d.row
-    if run.next_attempt_at is None or run.next_attempt_at > d.now:
+    retried = run.next_attempt_at is not None
+    at = run.next_attempt_at if retried else run.next_triggered_at
+    if at is None or at > d.now:
         return
-    attempt = run.attempt + 1
+    attempt = run.attempt + 1 if jobs else run.attempt
     for job in new_jobs(run, attempt, d.now):
         d.create(job)
-        d.event("Job created on retry. Status: SUBMITTED", wording.target(job))
+        d.event(f"Job created on {'retry' if retried else 'schedule'}. Status: SUBMITTED", wording.target(job))
     d.event(wording.status_changed(run, RunStatus.SUBMITTED), wording.target(run))
     d.set(
         status=RunStatus.SUBMITTED,
         attempt=attempt,
-        retry_attempts=run.retry_attempts + 1,
+        retry_attempts=run.retry_attempts + 1 if retried else 0,
         next_attempt_at=None,
+        next_triggered_at=None,
         last_processed_at=d.now,
     )
     d.wake(queue_ref(run.project_id))

@@ -23,7 +23,8 @@ from dstack.model.profile import (
 )
 from dstack.model.requirements import Requirements
 from dstack.model.resources import ResourcesSpec
-from dstack.model.run import Run, RunSpec
+from dstack.model.run import Run, RunSpec, RunStatus
+from dstack.values.cron import next_instant
 
 
 def requirements(
@@ -97,6 +98,20 @@ def job_spec(spec: RunSpec, run_name: str, *, job_num: int = 0, replica_num: int
         idle_duration_s=idle.of_run(p.idle_duration),
         retry=_retry(p),
     )
+
+
+def submitted(run: Run, now: float) -> tuple[Run, tuple[Job, ...]]:
+    """The first state of a run and its jobs; one with a schedule waits for its time, without jobs."""
+    at = next_trigger(run.spec, now)
+    if at is None:
+        return run, new_jobs(run, 0, now)
+    return run.replace(status=RunStatus.PENDING, next_triggered_at=at), ()
+
+
+def next_trigger(spec: RunSpec, now: float) -> float | None:
+    """When the schedule of the run starts it next; None without a schedule."""
+    schedule = merge(spec.configuration, spec.profile).schedule
+    return None if schedule is None else next_instant(schedule.cron, now)
 
 
 def new_jobs(run: Run, attempt: int, now: float) -> tuple[Job, ...]:

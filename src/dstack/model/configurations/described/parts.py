@@ -71,7 +71,7 @@ FIELDS: dict[str, dict[str, Told]] = {
         "time_window": told("For how long it may be less, 5 minutes to an hour", "30m"),
     },
     "Schedule": {
-        "cron": told("Five fields, in UTC; several are possible", '"0 8 * * 1-5"', '["0 8 * * *", "0 20 * * *"]')
+        "cron": told("Five fields, in UTC; several are possible", '"0 8 * * mon-fri"', '["0 8 * * *", "0 20 * * *"]')
     },
     "EntityReference": {
         "project": told("The project; without it this one", "other-project"),

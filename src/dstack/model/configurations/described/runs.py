@@ -33,7 +33,7 @@ _RUN_PARAMETERS: dict[str, Told] = {
     "utilization_policy": told("End the run when its GPUs are idle", "{min_gpu_utilization: 10, time_window: 30m}"),
     "startup_order": told("In which order the nodes start; without it `any`", "any", "master-first", "workers-first"),
     "stop_criteria": told("When a task of several nodes is done; without it `all-done`", "all-done", "master-done"),
-    "schedule": told("Start the run again at these times, in UTC", '{cron: "0 8 * * 1-5"}'),
+    "schedule": told("Start the run again at these times, in UTC", '{cron: "0 8 * * mon-fri"}'),
     "fleets": told("Only these fleets, also of other projects", "[my-fleet]", "[other-project/their-fleet]"),
     "instances": told(
         "Only these instances: by name, by host, or by fleet and number",

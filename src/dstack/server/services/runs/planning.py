@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dstack.control.run.submission import job_spec, node_count
+from dstack.control.run.submission import job_spec, next_trigger, node_count
 from dstack.control.scheduling import Matching, candidates
 from dstack.model.configurations import support
 from dstack.model.configurations.hints import exact_gpu_memory
@@ -143,6 +143,7 @@ def _plan(
         action="update" if update else "create",
         notices=() if offers_only else (*notices(spec, pool), *_why_none_fits(specs, matched)),
         refusals=() if offers_only else refusals(spec, pool),
+        next_triggered_at=next_trigger(effective, at),
     )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.control import wording
 from dstack.control.run.decide import queue_ref
-from dstack.control.run.submission import new_jobs
+from dstack.control.run.submission import submitted
 from dstack.errors import DstackError, ResourceNotFound
 from dstack.ids import new_id
 from dstack.model.event import Event
@@ -74,7 +74,7 @@ async def _submit(
         submitted_at=now,
         last_processed_at=now,
     )
-    jobs = new_jobs(run, 0, now)
+    run, jobs = submitted(run, now)
     await insert_rows(connection, [run], now)
     await insert_rows(connection, jobs, now)
     await record_events(connection, _events(run, jobs), now)

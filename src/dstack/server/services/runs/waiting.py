@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dstack.control.wording import duration
+from dstack.control.wording import duration, moment
 from dstack.model.instance import Instance, InstanceStatus
 from dstack.model.job import Job, JobStatus
 from dstack.model.run import Run, RunStatus
@@ -16,6 +16,8 @@ def waiting_for(run: Run, jobs: Sequence[Job], now: float) -> str | None:
     if run.terminal:
         return None
     if run.status is RunStatus.PENDING:
+        if run.next_triggered_at is not None:
+            return f"its schedule, next at {moment(run.next_triggered_at)}"
         if run.next_attempt_at is None:
             return "its next start"
         return f"the next attempt, in {duration(max(0.0, run.next_attempt_at - now))}"

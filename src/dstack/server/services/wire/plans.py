@@ -11,7 +11,7 @@ from dstack.model.fleet import FleetSpec
 from dstack.model.job import JobSpec
 from dstack.model.run import RunSpec
 from dstack.server.services.wire import offers, specs
-from dstack.server.services.wire.values import plain
+from dstack.server.services.wire.values import instant, plain
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class RunPlan:
     action: str
     notices: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
+    next_triggered_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def run_plan(plan: RunPlan, *, max_offers: int | None, reverse: bool, default_im
         "x_report": _report(plan.jobs[0].matching) if plan.jobs else None,
         "x_notices": list(plan.notices),
         "x_refusals": list(plan.refusals),
+        "x_next_triggered_at": instant(plan.next_triggered_at),
     }
 
 

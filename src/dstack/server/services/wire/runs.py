@@ -58,7 +58,7 @@ def run(view: RunView, *, include_jobs: bool = True, submissions_limit: int | No
         "deployment_num": 0,
         "error": _ERRORS.get(row.termination_reason) if row.termination_reason else None,
         "deleted": row.deleted,
-        "next_triggered_at": None,
+        "next_triggered_at": instant(row.next_triggered_at),
         "x_exit_status": exit_status(row, view.jobs),
         "x_waiting_for": view.waiting_for,
         "x_finished_at": instant(row.finished_at),
@@ -100,7 +100,7 @@ def status_message(row: Run, jobs: Sequence[Job]) -> str:
             return wire_jobs.status_message(failed) if failed else str(row.status)
         case RunStatus.TERMINATED:
             return _TERMINATED.get(row.termination_reason, "terminated") if row.termination_reason else "terminated"
-        case RunStatus.PENDING if any(_no_capacity(job) for job in now):
+        case RunStatus.PENDING if row.next_triggered_at is None and any(_no_capacity(job) for job in now):
             return "retrying"
         case _ if now and all(job.status is JobStatus.PULLING for job in now):
             return "pulling"
