@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dstack.control.decide import decide
 from dstack.control.kernel import Decision
+from dstack.model.instance import Instance
+from dstack.model.job import Job
+from dstack.model.row import Ref
 from dstack.sim.cloud import CloudDown
+from dstack.sim.host import Host
+from dstack.sim.links import Links
 from dstack.sim.server import CLAIM_LEASE_S, Server
 from dstack.sim.world import Claim, ClaimedAct, World
 
@@ -53,7 +58,7 @@ class ActsBeforeCommit(Server):
                         p.cloud.create(create.row)  # type: ignore[arg-type]
                     except CloudDown:
                         pass
-        if any(turn.units for _, turn in batch) and p.faults.random.random() < 0.3:
+        if any(turn.units for _, turn in batch) and p.faults.between(0, 1) < 0.3:
             self._dies("between effect and commit")
         else:
             self._commit(self._life, batch)
@@ -70,3 +75,18 @@ class StartsTwice(Server):
             host.tasks.pop(job.id, None)
             host.tombstones.discard(job.id)
         return super()._start_task(one)
+
+
+class TrustingLinks(Links):
+    """Whoever answers at the address is taken for the instance's own machine."""
+
+    def _own(self, host: Host, instance: Instance) -> bool:
+        return True
+
+
+class TrustsAddresses(Server):
+    links_class = TrustingLinks
+
+    def _host(self, job: Job) -> Host | None:
+        data = self._instance(Ref("instance", job.instance_id or "")).data
+        return self.parts.cloud.at_address(data.hostname) if data else None

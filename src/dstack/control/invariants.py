@@ -93,6 +93,15 @@ def _no_task_is_lost(view: View, rows: list[Row]) -> Iterator[str]:
             yield f"job {job_id} has ended and its processes still run"
 
 
+def _tasks_run_where_they_were_placed(view: View, rows: list[Row]) -> Iterator[str]:
+    tokens = {r.id: r.token for r in rows if isinstance(r, Instance)}
+    jobs = {r.id: r for r in rows if isinstance(r, Job)}
+    for job_id, token in (view.tasks or {}).items():
+        job = jobs.get(job_id)
+        if job is not None and job.instance_id is not None and tokens.get(job.instance_id) != token:
+            yield f"job {job_id} runs on a machine that is not its instance's"
+
+
 def _fleets_stay_in_bounds(view: View, rows: list[Row]) -> Iterator[str]:
     live: dict[str, int] = defaultdict(int)
     for row in rows:
@@ -157,6 +166,7 @@ _CHECKS: tuple[Callable[[View, list[Row]], Iterable[str]], ...] = (
     _blocks_are_right,
     _no_machine_is_lost,
     _no_task_is_lost,
+    _tasks_run_where_they_were_placed,
     _fleets_stay_in_bounds,
     _runs_follow_their_jobs,
     _gangs_are_whole,

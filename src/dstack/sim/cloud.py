@@ -17,6 +17,7 @@ from dstack.sim.host import Host, Task
 class Machine:
     token: str
     number: int
+    address: str
     host: Host
     preempted: bool = False
     terminate_at: float | None = None
@@ -40,6 +41,8 @@ class Cloud:
         self._tell = tell
         self._refused: dict[str, Observation] = {}
         self._ended: dict[str, ProvisioningData] = {}  # a token names one machine for ever, also a dead one
+        self._at: dict[str, Machine] = {}
+        self._free_addresses: list[str] = []
 
     def create(self, instance: Instance) -> Observation:
         """Raises CloudDown. A refused token stays refused: the same order has the same answer."""
@@ -90,16 +93,30 @@ class Cloud:
             machine.host.dead = True
             self._end(token)
 
+    def at_address(self, address: str | None) -> Host | None:
+        """The host that answers there now."""
+        machine = self._at.get(address or "")
+        return machine.host if machine is not None else None
+
     def _end(self, token: str) -> None:
-        self._ended[token] = self._data(self.machines.pop(token))
+        machine = self.machines.pop(token)
+        self._ended[token] = self._data(machine)
+        self._at.pop(machine.address, None)
+        self._free_addresses.append(machine.address)
 
     def _make(self, token: str, now: float) -> None:
         slow = self._faults.hit("slow-cloud", now)
         boot_s = self._faults.between(300, 1500) if slow else self._faults.between(20, 60)
         self.created += 1
         host = Host(token, self._clock, self._tell, boot_at=now + boot_s)
-        self.machines[token] = Machine(token, self.created, host)
+        machine = Machine(token, self.created, self._address(now), host)
+        self.machines[token] = self._at[machine.address] = machine
+
+    def _address(self, now: float) -> str:
+        if self._free_addresses and self._faults.hit("reused-address", now):
+            return self._free_addresses.pop(0)
+        return f"10.0.{self.created // 250}.{self.created % 250}"
 
     @staticmethod
     def _data(machine: Machine) -> ProvisioningData:
-        return ProvisioningData(backend_id=f"m-{machine.number}", hostname=f"10.0.{machine.number // 250}.1")
+        return ProvisioningData(backend_id=f"m-{machine.number}", hostname=machine.address)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 # Chance per opportunity (a call, a commit, a minute of a machine's life).
 RATES: dict[str, float] = {
@@ -23,27 +23,46 @@ RATES: dict[str, float] = {
     "crash": 0.01,  # between any two verbs
     "slow-commit": 0.2,  # others act between load and commit
     "frozen-server": 0.01,  # it comes back after its claims have run out
+    "clock-jump": 0.005,  # a server's clock is set forward or back by minutes
+    "reused-address": 0.5,  # the address of a machine that is gone is given to a new one
 }
 ALL = tuple(RATES)
 
+Hit = tuple[str, int]  # a fault and the number of the opportunity that it took
+
 
 class Faults:
-    """`hit(name)` asks chance; nothing is hit after `until`. `count` tells how often each was."""
+    """`hit(name)` asks chance; nothing is hit after `until`. `count` tells how often each was, `hits` which ones.
 
-    def __init__(self, seed: int, names: Iterable[str] = ALL, until: float = float("inf")):
-        self.random = random.Random(seed)
+    Each fault has a source of chance of its own, so that one opportunity more or less changes nothing about the others.
+    With `only`, those hits happen and no others: a story is told again with fewer faults.
+    """
+
+    def __init__(
+        self, seed: int, names: Iterable[str] = ALL, until: float = float("inf"), only: Collection[Hit] | None = None
+    ):
         self.until = until
         self.count: dict[str, int] = dict.fromkeys(ALL, 0)
+        self.hits: list[Hit] = []
         self._names = frozenset(names)
         unknown = self._names - set(ALL)
         if unknown:
             raise ValueError(f"no fault is called {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
+        self._sources = {name: random.Random(f"{seed} {name}") for name in ALL}
+        self._sizes = random.Random(f"{seed} sizes")
+        self._asked: dict[str, int] = dict.fromkeys(ALL, 0)
+        self._only = None if only is None else frozenset(only)
 
     def hit(self, name: str, now: float) -> bool:
-        if name not in self._names or now >= self.until or self.random.random() >= RATES[name]:
+        if name not in self._names or now >= self.until:
+            return False
+        self._asked[name] += 1
+        one = (name, self._asked[name])
+        if self._sources[name].random() >= RATES[name] or (self._only is not None and one not in self._only):
             return False
         self.count[name] += 1
+        self.hits.append(one)
         return True
 
     def between(self, low: float, high: float) -> float:
-        return self.random.uniform(low, high)
+        return self._sizes.uniform(low, high)

@@ -29,12 +29,12 @@ class Link:
 class Links:
     """Belongs to one life of a server; `close` ends it, and nothing of it is delivered any more."""
 
-    def __init__(self, clock: VirtualClock, world: World, cloud: Cloud, faults: Faults, kick: Callable[[], None]):
+    def __init__(self, clock: VirtualClock, world: World, cloud: Cloud, faults: Faults, now: Callable[[], float]):
         self._clock = clock
         self._world = world
         self._cloud = cloud
         self._faults = faults
-        self._kick = kick
+        self._now = now
         self._links: dict[str, Link] = {}
         self._by_token: dict[str, str] = {}
         self._open = True
@@ -80,8 +80,7 @@ class Links:
             if row.task_started and row.id not in host.tasks:
                 seen.append((row.ref, TaskLost()))
         seen += [(Ref("job", t.job_id), t.report()) for t in host.tasks.values()]
-        self._world.observe(seen, self._clock.now())
-        self._kick()
+        self._world.observe(seen, self._now())
 
     def _watch(self, instance_id: str, link: Link) -> None:
         instance = self._instance(instance_id, link)
@@ -102,8 +101,12 @@ class Links:
         return row if isinstance(row, Instance) and not row.terminal else None
 
     def _host(self, instance: Instance) -> Host | None:
-        machine = self._cloud.machines.get(instance.token)
-        return machine.host if machine else None
+        """The host at the instance's address, if it is the instance's own and no newer machine."""
+        host = self._cloud.at_address(instance.data.hostname) if instance.data else None
+        return host if host is not None and self._own(host, instance) else None
+
+    def _own(self, host: Host, instance: Instance) -> bool:
+        return host.token == instance.token
 
     def _deliver(self, seen: list[tuple[Ref, Observation]]) -> None:
         now = self._clock.now()
@@ -116,5 +119,4 @@ class Links:
 
     def _arrive(self, seen: list[tuple[Ref, Observation]]) -> None:
         if self._open:
-            self._world.observe(seen, self._clock.now())
-            self._kick()
+            self._world.observe(seen, self._now())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +18,6 @@ from dstack.model.offer import Gpu, Offer, Resources
 from dstack.model.queue import Queue
 from dstack.model.row import Ref
 from dstack.model.run import Run, RunSpec
-from dstack.sim.faults import Faults
 from dstack.sim.host import Script
 from dstack.sim.world import World
 
@@ -82,9 +83,14 @@ def queue(now: float) -> Queue:
 
 @dataclass
 class People:
-    """Chance decides what they want; the same seed wants the same."""
+    """Chance decides what they want; the same seed wants the same.
 
-    faults: Faults
+    Each wish has a source of chance of its own: leaving out `without` some of the runs, or some of what they do later,
+    changes nothing about the rest.
+    """
+
+    seed: int
+    without: frozenset[str] = frozenset()  # names of wishes: run-0, run-1, ..., meddling-0, ...
     scripts: dict[str, Script] = field(default_factory=dict)
     runs: list[Ref] = field(default_factory=list)
     fleets: list[Ref] = field(default_factory=list)
@@ -100,16 +106,38 @@ class People:
             world.add(row, now)
             self.fleets.append(row.ref)
 
-    def submit_one(self, world: World, now: float) -> None:
-        name = f"r{len(self.runs)}"
-        row = run(name, now, **self._wishes())
-        self.scripts[name] = self._script()
+    def plans(self, runs: int, length_s: float) -> Iterator[tuple[float, str]]:
+        """When, from the beginning, somebody wants what."""
+        for n in range(runs):
+            yield self.chance(f"run-{n}", "when").uniform(0, length_s * 0.8), f"run-{n}"
+        for n in range(runs // 5):
+            yield self.chance(f"meddling-{n}", "when").uniform(0, length_s), f"meddling-{n}"
+
+    def want(self, wish: str, world: World, now: float) -> None:
+        if wish in self.without:
+            return
+        if wish.startswith("run-"):
+            self._submit(wish, world, now)
+        else:
+            self._meddle(self.chance(wish), world, now)
+
+    def leave(self, world: World, now: float) -> None:
+        """Delete all fleets."""
+        for ref in self.fleets:
+            if not world.rows[ref].terminal:
+                world.intend(ref, now, delete_requested_at=now)
+
+    def chance(self, *of: str) -> random.Random:
+        return random.Random(" ".join((str(self.seed), *of)))
+
+    def _submit(self, name: str, world: World, now: float) -> None:
+        row = run(name, now, **_wishes(self.chance(name, "wishes")))
+        self.scripts[name] = _script(self.chance(name, "script"))
         submit(world, row, now)
         self.runs.append(row.ref)
 
-    def meddle(self, world: World, now: float) -> None:
+    def _meddle(self, chance: random.Random, world: World, now: float) -> None:
         """Someone stops, aborts, or takes a machine away."""
-        chance = self.faults.random
         live = [r for r in self.runs if not world.rows[r].terminal]
         if live and chance.random() < 0.6:
             fields: dict[str, Any] = {"stop_requested_at": now, "stop_actor_id": USER}
@@ -121,33 +149,27 @@ class People:
         if machines:
             world.intend(chance.choice(machines), now, terminate_requested=InstanceTerminationReason.TERMINATED_BY_USER)
 
-    def leave(self, world: World, now: float) -> None:
-        """Delete all fleets."""
-        for ref in self.fleets:
-            if not world.rows[ref].terminal:
-                world.intend(ref, now, delete_requested_at=now)
 
-    def _wishes(self) -> dict[str, Any]:
-        chance = self.faults.random
-        wishes: dict[str, Any] = {"resources": {"memory": "1GB..", "disk": "10GB..", "cpu": "1.."}}
-        wishes["spot_policy"] = chance.choice(["on-demand", "auto", "spot"])
-        if chance.random() < 0.3:
-            wishes["resources"]["gpu"] = chance.choice(["1", "L4:1..", "24GB"])
-        if chance.random() < 0.5:
-            wishes["retry"] = chance.choice([True, {"on_events": ["no-capacity"]}, {"duration": "10m"}])
-        if chance.random() < 0.2:
-            wishes["max_duration"] = "3m"
-        if chance.random() < 0.2:
-            wishes["nodes"] = chance.choice([2, 3])
-        if chance.random() < 0.2:
-            wishes["priority"] = chance.randrange(100)
-        return wishes
+def _wishes(chance: random.Random) -> dict[str, Any]:
+    wishes: dict[str, Any] = {"resources": {"memory": "1GB..", "disk": "10GB..", "cpu": "1.."}}
+    wishes["spot_policy"] = chance.choice(["on-demand", "auto", "spot"])
+    if chance.random() < 0.3:
+        wishes["resources"]["gpu"] = chance.choice(["1", "L4:1..", "24GB"])
+    if chance.random() < 0.5:
+        wishes["retry"] = chance.choice([True, {"on_events": ["no-capacity"]}, {"duration": "10m"}])
+    if chance.random() < 0.2:
+        wishes["max_duration"] = "3m"
+    if chance.random() < 0.2:
+        wishes["nodes"] = chance.choice([2, 3])
+    if chance.random() < 0.2:
+        wishes["priority"] = chance.randrange(100)
+    return wishes
 
-    def _script(self) -> Script:
-        chance = self.faults.random
-        return Script(
-            pull_s=chance.choice([0.0, 20.0]),
-            run_s=chance.choice([0.0, 5.0, 60.0, 400.0]),
-            exit_code=chance.choice([0, 0, 0, 1]),
-            stop_s=chance.choice([0.5, 30.0, 10_000.0]),
-        )
+
+def _script(chance: random.Random) -> Script:
+    return Script(
+        pull_s=chance.choice([0.0, 20.0]),
+        run_s=chance.choice([0.0, 5.0, 60.0, 400.0]),
+        exit_code=chance.choice([0, 0, 0, 1]),
+        stop_s=chance.choice([0.5, 30.0, 10_000.0]),
+    )

@@ -43,6 +43,8 @@ class Parts:
 class Server:
     """`step` does everything that can be done at this instant."""
 
+    links_class = Links
+
     def __init__(self, name: str, parts: Parts, *, holds_links: bool):
         self.name = name
         self.parts = parts
@@ -51,6 +53,7 @@ class Server:
         self._life = 0
         self._up = False
         self._busy = False
+        self._ahead_s = 0.0
         self.links: Links | None = None
         self._start()
 
@@ -65,6 +68,22 @@ class Server:
         worked = self._acts()
         return (False if self._busy else self._turn()) or worked
 
+    # Time.
+
+    def now(self) -> float:
+        """What this server takes the time for."""
+        return self.parts.clock.now() + self._ahead_s
+
+    def set_clock(self, ahead_s: float) -> None:
+        """Its clock is set wrong by so much; minutes later somebody sets it right."""
+        p = self.parts
+        p.trace.note(p.clock.now(), f"the clock of {self.name} is set wrong by {ahead_s:+.0f} s")
+        self._ahead_s = ahead_s
+        p.clock.after(p.faults.between(60, 900), self._correct_clock)
+
+    def _correct_clock(self) -> None:
+        self._ahead_s = 0.0
+
     # Life and death.
 
     def _start(self) -> None:
@@ -72,7 +91,7 @@ class Server:
         self._up, self._busy = True, False
         p = self.parts
         if self._holds_links:
-            self.links = Links(p.clock, p.world, p.cloud, p.faults, lambda: None)
+            self.links = self.links_class(p.clock, p.world, p.cloud, p.faults, self.now)
             for row in list(p.world.rows.values()):
                 if isinstance(row, Instance):
                     self.links.notice(row)
@@ -98,7 +117,7 @@ class Server:
     # Due, load, decide, commit, dispatch.
 
     def _turn(self) -> bool:
-        p, now = self.parts, self.parts.clock.now()
+        p, now = self.parts, self.now()
         claims = p.world.claim_due(now, self.owner, BATCH, CLAIM_LEASE_S)
         if not claims:
             return False
@@ -127,7 +146,7 @@ class Server:
             return
         p = self.parts
         self._busy = False
-        result = p.world.commit(batch, p.clock.now())
+        result = p.world.commit(batch, self.now())
         self.decisions += len(result.accepted)
         p.trace.commit(p.clock.now(), p.world, batch, result)
         p.after_commit()
@@ -150,13 +169,13 @@ class Server:
         if isinstance(instance, Instance):
             seen = p.cloud.describe(instance)
             if seen is not None:
-                p.clock.after(0.2, p.world.observe, [(probe.ref, seen)], p.clock.now())
+                p.clock.after(0.2, p.world.observe, [(probe.ref, seen)], self.now())
 
     # Acts.
 
     def _acts(self) -> bool:
         p = self.parts
-        claimed = p.world.claim_acts(p.clock.now(), self.owner, BATCH, ACT_LEASE_S)
+        claimed = p.world.claim_acts(self.now(), self.owner, BATCH, ACT_LEASE_S)
         for one in claimed:
             p.clock.after(0.05, self._perform, self._life, one)
         return bool(claimed)
@@ -172,7 +191,7 @@ class Server:
     def _record(self, life: int, one: ClaimedAct, error: str | None, seen: Seen) -> None:
         if not self._lives(life):
             return
-        p, now = self.parts, self.parts.clock.now()
+        p, now = self.parts, self.now()
         if error is None:
             p.world.finish_act(one, seen, now)
         else:
@@ -230,6 +249,7 @@ class Server:
         return job.instance_id is None or self._instance(Ref("instance", job.instance_id)).terminal
 
     def _host(self, job: Job) -> Host | None:
+        """The job's host, which is asked who it is when it is connected to: an address alone proves nothing."""
         machine = self.parts.cloud.machines.get(self._instance(Ref("instance", job.instance_id or "")).token)
         return machine.host if machine else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from dstack.control import invariants
@@ -10,7 +10,7 @@ from dstack.control.kernel import IllegalTransition
 from dstack.model.instance import Instance
 from dstack.sim.clock import VirtualClock
 from dstack.sim.cloud import Cloud
-from dstack.sim.faults import ALL, Faults
+from dstack.sim.faults import ALL, Faults, Hit
 from dstack.sim.host import Host, Task
 from dstack.sim.scenario import People, offers
 from dstack.sim.server import Parts, Server
@@ -36,6 +36,8 @@ class Result:
     machines: int
     ended_at: float
     story: tuple[str, ...]
+    hits: tuple[Hit, ...]  # the faults that happened
+    wishes: tuple[str, ...]  # what people wanted
 
 
 class Broken(Exception):
@@ -54,25 +56,28 @@ class Simulation:
         faults: Iterable[str] = ALL,
         servers: int = 2,
         heard_within_s: float = invariants.HEARD_WITHIN_S,
+        only: Collection[Hit] | None = None,
+        without: Iterable[str] = (),
         world: type[World] = World,
         server: type[Server] = Server,
     ):
         self.seed = seed
         self.clock = VirtualClock(START)
-        self.faults = Faults(seed, faults, until=START + hours * 3600)
+        self.faults = Faults(seed, faults, START + hours * 3600, only)
         self.trace = Trace()
         self.cloud = Cloud(self.clock, self.faults, offers(), self._task_changed)
         self.world = world(lambda: self.cloud.offers)
-        self.people = People(self.faults)
+        self.people = People(seed, frozenset(without))
         parts = Parts(
             self.clock, self.world, self.cloud, self.faults, self.trace, self.people.scripts, self._after_commit
         )
         self._problems: list[str] = []
-        self._hours = hours
         self._heard_within_s = heard_within_s
         self.people.begin(self.world, START)
         self.servers = [server(f"s{n}", parts, holds_links=n == 0) for n in range(servers)]
-        self._plan_people(jobs)
+        self._wishes = sorted(self.people.plans(jobs, hours * 3600))
+        for at, wish in self._wishes:
+            self.clock.at(START + at, self._want, wish)
         self.clock.after(MINUTE, self._trouble)
 
     def run(self) -> Result:
@@ -86,18 +91,8 @@ class Simulation:
             self._problems.append(str(e))
         return self._result()
 
-    def _plan_people(self, jobs: int) -> None:
-        length = self._hours * 3600
-        for _ in range(jobs):
-            self.clock.at(START + self.faults.between(0, length * 0.8), self._submit)
-        for _ in range(jobs // 5):
-            self.clock.at(START + self.faults.between(0, length), self._meddle)
-
-    def _submit(self) -> None:
-        self.people.submit_one(self.world, self.clock.now())
-
-    def _meddle(self) -> None:
-        self.people.meddle(self.world, self.clock.now())
+    def _want(self, wish: str) -> None:
+        self.people.want(wish, self.world, self.clock.now())
 
     def _play(self, over) -> None:
         """Go on until `over`, at most until everything should have settled."""
@@ -121,8 +116,11 @@ class Simulation:
             raise Broken("nothing is planned and nothing is due, but not all is over")
 
     def _trouble(self) -> None:
-        """What befalls machines, each minute."""
+        """What befalls machines and servers, each minute."""
         now = self.clock.now()
+        for server in self.servers:
+            if self.faults.hit("clock-jump", now):
+                server.set_clock(self.faults.between(-300, 300))
         for machine in list(self.cloud.machines.values()):
             if self.faults.hit("preemption", now):
                 self.cloud.preempt(machine.token)
@@ -169,7 +167,7 @@ class Simulation:
 
     def _all_over(self) -> bool:
         runs = self.people.runs
-        return len(runs) > 0 and all(self.world.rows[r].terminal for r in runs)
+        return all(self.world.rows[r].terminal for r in runs)
 
     def _all_gone(self) -> bool:
         return all(row.terminal for row in self.world.rows.values() if row.kind != "queue") and not self.world.acts
@@ -198,4 +196,6 @@ class Simulation:
             machines=sum(isinstance(r, Instance) for r in self.world.rows.values()),
             ended_at=self.clock.now() - START,
             story=tuple(self.trace.lines),
+            hits=tuple(self.faults.hits),
+            wishes=tuple(wish for _, wish in self._wishes if wish not in self.people.without),
         )
