@@ -211,7 +211,7 @@ class Draft(Generic[R]):
         self._probes.append(Probe(self.row.ref, verb, payload))
 
     def event(self, message: str, *targets: EventTarget, actor_id: str | None = None) -> None:
-        self._events.append(Event(message, targets, actor_id, self.row.project_id))
+        self._events.append(Event(message, targets, actor_id, self.row.project_id or None))
 
     def wake(self, *refs: Ref | None) -> None:
         for ref in refs:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dstack.control.kernel import Pending, Received
+from dstack.model.chore import Chore
 from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance
 from dstack.model.job import Job
 from dstack.model.offer import Offer
+from dstack.model.orphan import Orphan
 from dstack.model.queue import Queue
 from dstack.model.run import Run
 
@@ -66,4 +68,21 @@ class QueueSnapshot:
     inbox: tuple[Received, ...] = ()
 
 
-Snapshot = RunSnapshot | JobSnapshot | InstanceSnapshot | FleetSnapshot | QueueSnapshot
+@dataclass(frozen=True, slots=True)
+class ChoreSnapshot:
+    """`orphans`: those of the chore's project and backend that are not settled."""
+
+    chore: Chore
+    orphans: tuple[Orphan, ...] = ()
+    pending: tuple[Pending, ...] = ()
+    inbox: tuple[Received, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanSnapshot:
+    orphan: Orphan
+    pending: tuple[Pending, ...] = ()
+    inbox: tuple[Received, ...] = ()
+
+
+Snapshot = RunSnapshot | JobSnapshot | InstanceSnapshot | FleetSnapshot | QueueSnapshot | ChoreSnapshot | OrphanSnapshot

@@ -9,6 +9,7 @@ from dstack.model.event import EventTarget
 from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance
 from dstack.model.job import Job
+from dstack.model.orphan import Orphan
 from dstack.model.row import Row
 from dstack.model.run import Run
 
@@ -20,6 +21,8 @@ def target(row: Row) -> EventTarget:
             return EventTarget("job", row.id, row.spec.name)
         case Run() | Fleet() | Instance():
             return EventTarget(row.kind, row.id, row.name)
+        case Orphan():
+            return EventTarget("instance", row.id, row.instance_name or row.backend_id)
         case _:
             return EventTarget(row.kind, row.id, row.kind)
 

@@ -109,7 +109,56 @@ Observation = Annotated[
     | TaskRefused
     | TaskReported
     | TaskLost
-    | TaskRemoved,
+    | TaskRemoved
+    | Swept
+    | BackendRemoved
+    | Adopted
+    | Retained,
     Field(discriminator="type"),
 ]
 observation_adapter: TypeAdapter[Observation] = TypeAdapter(Observation)
+class Stranger(BaseModel):
+    """A machine that is listed under our tag and that no living instance answers for.
+
+    `instance_id` and `instance_name`: the terminated instance whose token it carries, if there is one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    token: str
+    backend_id: str
+    created_at: float | None = None
+    instance_id: str | None = None
+    instance_name: str | None = None
+
+
+class Swept(_Observation):
+    """A backend's list, asked for at `at`, differs from our rows in this. The ids are of instances and of orphans."""
+
+    type: Literal["swept"] = "swept"
+    at: float
+    strangers: tuple[Stranger, ...] = ()
+    unlisted: tuple[str, ...] = ()
+    unlisted_orphans: tuple[str, ...] = ()
+
+
+class BackendRemoved(_Observation):
+    """The project has no such backend any more, or is gone itself."""
+
+    type: Literal["backend_removed"] = "backend_removed"
+
+
+class Adopted(_Observation):
+    """A living instance answers for the machine that was taken for an orphan."""
+
+    type: Literal["adopted"] = "adopted"
+
+
+class Retained(_Observation):
+    """Retention deleted so many rows and files, by what they were; `more`: there was not time for all."""
+
+    type: Literal["retained"] = "retained"
+    removed: dict[str, int] = {}
+    more: bool = False
+
+

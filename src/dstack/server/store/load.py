@@ -11,18 +11,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.control.kernel import Pending, Received
 from dstack.control.snapshots import (
+    ChoreSnapshot,
     FleetSnapshot,
     InstanceSnapshot,
     JobSnapshot,
+    OrphanSnapshot,
     QueueSnapshot,
     RunSnapshot,
     Snapshot,
 )
+from dstack.model.chore import Chore
 from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance
 from dstack.model.job import Job, JobStatus
 from dstack.model.observation import observation_adapter
 from dstack.model.offer import Offer
+from dstack.model.orphan import Orphan
 from dstack.model.queue import Queue
 from dstack.model.row import Ref, Row
 from dstack.model.run import Run
@@ -106,6 +110,26 @@ class Loader:
             pool = await self.pool(queue.project_id) if jobs else ((), (), ())
             result[queue.id] = QueueSnapshot(queue, tuple(jobs), *pool, pending[queue.id], received[queue.id])
         return result
+
+    async def _chores(self, ids: list[str], pending: Any, received: Any) -> dict[str, ChoreSnapshot]:
+        chores = await self.rows(Chore, TABLES["chore"].c.id.in_(ids))
+        t = TABLES["orphan"]
+        # Chores differ: only a sweep has a backend.
+        backends = sorted({c.backend for c in chores if c.backend})
+        orphans = await self.rows(Orphan, and_(t.c.backend.in_(backends), _live(Orphan))) if backends else []
+        return {
+            c.id: ChoreSnapshot(
+                c,
+                tuple(o for o in orphans if (o.project_id, o.backend) == (c.project_id, c.backend)),
+                pending[c.id],
+                received[c.id],
+            )
+            for c in chores
+        }
+
+    async def _orphans(self, ids: list[str], pending: Any, received: Any) -> dict[str, OrphanSnapshot]:
+        orphans = await self.rows(Orphan, TABLES["orphan"].c.id.in_(ids))
+        return {o.id: OrphanSnapshot(o, pending[o.id], received[o.id]) for o in orphans}
 
     async def pool(self, project_id: str) -> tuple[tuple[Fleet, ...], tuple[Instance, ...], tuple[Offer, ...]]:
         """The fleets, the instances that are not terminal, and the offers of a project: what placement looks at."""

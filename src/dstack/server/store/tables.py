@@ -21,9 +21,11 @@ from sqlalchemy import (
     text,
 )
 
+from dstack.model.chore import Chore
 from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance
 from dstack.model.job import Job
+from dstack.model.orphan import Orphan
 from dstack.model.queue import Queue
 from dstack.model.row import Row
 from dstack.model.run import Run
@@ -33,7 +35,7 @@ metadata = MetaData()
 # Columns that hold what the cipher sealed: sealed anew when there is a newer key.
 SEALED = {"sealed": True}
 # In lock order: a commit locks rows by (table, id), tables in this order.
-ROW_TYPES: dict[str, type[Row]] = {c.kind: c for c in (Fleet, Instance, Job, Queue, Run)}
+ROW_TYPES: dict[str, type[Row]] = {c.kind: c for c in (Chore, Fleet, Instance, Job, Orphan, Queue, Run)}
 
 
 def _resource(cls: type[Row], *extra: Index | UniqueConstraint) -> Table:
@@ -90,6 +92,8 @@ TABLES: dict[str, Table] = {
         _unique_where("fleet_name", "status <> 'terminated'", "project_id", "name"),
     ),
     "queue": _resource(Queue),
+    "chore": _resource(Chore, Index("chore_of", "project_id", "backend")),
+    "orphan": _resource(Orphan, Index("orphan_of", "backend", "status")),
 }
 
 # Unfinished acts; the row of a finished one is deleted, its token stays in the outside world.
@@ -295,3 +299,4 @@ meta = Table(
     Column("key", String, primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
+    Index("job_metric_at", "at"),
