@@ -66,7 +66,7 @@ def test_without_a_profile_the_configuration_stands():
     "fields",
     [
         {"nodes": 2}, {"groups": [{"commands": ["a"]}], "commands": []}, {"volumes": ["v:/x"]}, {"repos": ["."]},
-        {"docker": True}, {"nvcc": True}, {"dstack": True}, {"instances": ["i"]},
+        {"docker": True}, {"nvcc": True}, {"dstack": True},
         {"utilization_policy": {"min_gpu_utilization": 1, "time_window": "5m"}}, {"reservation": "r"},
     ],
 )  # fmt: skip
@@ -98,5 +98,6 @@ def test_what_is_executed_is_neither_refused_nor_noted():
         max_duration="1h", stop_duration="1m", idle_duration="5m", max_price=1, spot_policy="auto",
         creation_policy="reuse", fleets=["f"], backends=["local"], regions=["r"], instance_types=["t"], priority=5,
         tags={"a": "b"}, files=["a"], env=["A=1"], schedule={"cron": "0 0 * * *"},
+        instances=["i", {"hostname": "h"}, {"fleet": "f", "instance": 1}],
     )  # fmt: skip
     assert unsupported(configuration) == notices(configuration) == []

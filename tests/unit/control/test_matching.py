@@ -208,6 +208,28 @@ def test_named_instances_are_the_only_candidates():
     assert [c.instance and c.instance.name for c in found.candidates] == ["f-1"]
 
 
+def test_instances_are_named_by_fleet_and_number_or_by_their_host():
+    first, second, third = (instance(n) for n in range(3))
+    named = frozenset({"f-0", "10.0.0.2"})
+    found = candidates(requirements(SMALL, instances=tuple(named)), [fleet()], [first, second, third], [])
+    assert [c.instance.name for c in found.candidates if c.instance] == ["f-0", "f-2"]
+    assert [(d.stage, d.count, d.nearest) for d in found.report.drops] == [("instance", 1, "f-1")]
+
+
+def test_a_named_instance_that_does_not_fit_is_the_reason_that_is_told():
+    small, big = instance(0, offer=offer("s", memory_gb=8)), instance(1, offer=offer("b", memory_gb=64))
+    found = candidates(requirements({"memory": "32GB.."}, instances=("f-0",)), [fleet()], [small, big], [offer()])
+    assert found.candidates == ()
+    assert found.best_reason == "memory: needs 32GB, best has 8GB"
+
+
+def test_a_named_instance_that_is_taken_is_busy_though_others_are_free():
+    taken = instance(0, status=InstanceStatus.BUSY, busy_blocks=1)
+    found = candidates(requirements(SMALL, instances=("f-0",)), [fleet()], [taken, instance(1)], [])
+    assert (found.candidates, [c.instance and c.instance.name for c in found.busy]) == ((), ["f-0"])
+    assert found.best_reason and found.best_reason.startswith("busy: all that fit are busy")
+
+
 def test_without_fleets_offers_alone_are_asked():
     found = candidates(requirements(SMALL), None, (), [offer(), offer("sp", spot=True)])
     assert [c.offer.instance_type for c in found.candidates] == ["m1"]

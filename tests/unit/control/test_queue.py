@@ -151,6 +151,16 @@ def test_fleets_that_do_not_exist_are_named():
     assert refused(job(fleets=["nope"])) == "Failed to use specified fleets: nope"
 
 
+def test_a_run_that_names_an_instance_gets_it_though_another_is_as_good():
+    unit = only(job(instances=["f-1"]), instances=(instance(0), instance(1)))
+    assert changed(unit, instance(1))["busy_blocks"] == 1
+
+
+def test_a_run_that_names_instances_never_makes_one():
+    message = refused(job(instances=[{"hostname": "h9"}]), instances=(instance(0),))
+    assert message == "Failed to use specified instances: h9. instance: `instances` allow h9, offered is f-0"
+
+
 def test_instances_that_do_not_exist_are_named():
     assert refused(job(instances=["f-7"])).startswith("Failed to use specified instances: f-7.")
 

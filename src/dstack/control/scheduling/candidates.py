@@ -163,12 +163,13 @@ def funnel_of(pool: Pool, fits: Fits, tried: frozenset[str]) -> Funnel:
     match_offers(pool, fits)
     funnel = Funnel()
     for miss, shelf in fits.shelf_misses:
-        funnel.drops(miss, shelf.size)
+        funnel.drops(miss, _named(funnel, fits, shelf))
     for fit in fits.shelves:
-        free = fit.shelf.with_room(fit.blocks)
+        named = _named(funnel, fits, fit.shelf)
+        free = fit.shelf.with_room(fit.blocks, fits.names)
         funnel.fits(free)
         busy = Miss("busy", "all that fit are busy", nearest=fit.shelf.offer.instance_type)
-        funnel.drops(busy, fit.shelf.size - free)
+        funnel.drops(busy, named - free)
     for miss in fits.offer_misses:
         funnel.drops(miss)
     for found in fits.offers:
@@ -255,6 +256,18 @@ def _no_creation(requirements: Requirements, fleet: Fleet) -> Miss | None:
     if fleet.spec.configuration.nodes is None:
         return Miss("fleet", f"fleet '{fleet.name}' consists of given hosts")
     return None
+
+
+def _named(funnel: Funnel, fits: Fits, shelf: Shelf) -> int:
+    """How many machines of the shelf `instances` allow; the others are dropped."""
+    if fits.names is None:
+        return shelf.size
+    named = shelf.with_room(0, fits.names)
+    others = (slot.names[0] for slots in shelf.by_free.values() for slot in slots if slot.names)
+    nearest = next((name for name in others if name not in fits.names), None)
+    wanted = ", ".join(sorted(fits.names))
+    funnel.drops(Miss("instance", f"`instances` allow {wanted}", nearest=nearest), shelf.size - named)
+    return named
 
 
 def _taken(pool: Pool, found: list[OfferFit], tried: frozenset[str]) -> Miss | None:

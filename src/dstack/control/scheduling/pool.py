@@ -69,8 +69,12 @@ class Shelf:
     def remove(self, slot: Slot) -> None:
         self.by_free[slot.free].remove(slot)
 
-    def with_room(self, blocks: int) -> int:
-        return sum(len(slots) for free, slots in self.by_free.items() if free >= blocks)
+    def with_room(self, blocks: int, names: frozenset[str] | None = None) -> int:
+        """How many machines have so many free blocks; of those with one of the names, when some are said."""
+        roomy = (slots for free, slots in self.by_free.items() if free >= blocks)
+        if names is None:
+            return sum(len(slots) for slots in roomy)
+        return sum(not names.isdisjoint(slot.names) for slots in roomy for slot in slots)
 
 
 class Pool:

@@ -9,6 +9,7 @@ from dstack.model.job import DropReason, PlacementReport
 # In the order in which a machine passes them.
 STAGES = (
     "fleet",
+    "instance",
     "blocks",
     "backend",
     "region",

@@ -30,7 +30,6 @@ _REFUSED = (
     _Rule("dstack", "the server cannot be reached from inside the run yet"),
     _Rule("utilization_policy", "GPU utilization is not watched yet"),
     _Rule("reservation", "reservations are not used yet"),
-    _Rule("instances", "runs cannot be bound to instances yet; `fleets` chooses among fleets"),
     _Rule("ssh_config", "fleets of hosts reached over SSH are not made yet"),
     _Rule("blocks", "instances are not split into blocks yet", lambda blocks: blocks != 1),
 )
