@@ -97,26 +97,6 @@ class TaskRemoved(_Observation):
     type: Literal["task_removed"] = "task_removed"
 
 
-Observation = Annotated[
-    InstanceCreated
-    | NoCapacity
-    | CreateFailed
-    | Gone
-    | Vanished
-    | LinkUp
-    | LinkDown
-    | TaskAccepted
-    | TaskRefused
-    | TaskReported
-    | TaskLost
-    | TaskRemoved
-    | Swept
-    | BackendRemoved
-    | Adopted
-    | Retained,
-    Field(discriminator="type"),
-]
-observation_adapter: TypeAdapter[Observation] = TypeAdapter(Observation)
 class Stranger(BaseModel):
     """A machine that is listed under our tag and that no living instance answers for.
 
@@ -162,3 +142,23 @@ class Retained(_Observation):
     more: bool = False
 
 
+Observation = Annotated[
+    InstanceCreated
+    | NoCapacity
+    | CreateFailed
+    | Gone
+    | Vanished
+    | LinkUp
+    | LinkDown
+    | TaskAccepted
+    | TaskRefused
+    | TaskReported
+    | TaskLost
+    | TaskRemoved
+    | Swept
+    | BackendRemoved
+    | Adopted
+    | Retained,
+    Field(discriminator="type"),
+]
+observation_adapter: TypeAdapter[Observation] = TypeAdapter(Observation)

@@ -291,6 +291,7 @@ job_metric = Table(
     Column("job_id", String, primary_key=True),
     Column("at", Float, primary_key=True),
     Column("sample", Text, nullable=False),  # JSON of agentapi.wire.TaskMetrics
+    Index("job_metric_at", "at"),
 )
 
 meta = Table(
@@ -299,4 +300,3 @@ meta = Table(
     Column("key", String, primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
-    Index("job_metric_at", "at"),
