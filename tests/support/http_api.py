@@ -33,7 +33,7 @@ from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
 from dstack.server.store.migrate import upgrade
 from dstack.server.store.store import Store
-from support import openapi, postgres
+from support import openapi, own_document, postgres
 
 TOKEN = "the-admin-token"
 DEADLINE_S = 30.0
@@ -59,6 +59,7 @@ class Api:
         response = await self.http.request(method, url, headers=headers, **options)
         if response.headers.get("content-type") == "application/json":
             openapi.check(response)
+            own_document.check(response)
         return response
 
     async def call(self, path: str, body: Any = None, *, status: int = 200, **options: Any) -> Any:

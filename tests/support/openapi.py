@@ -27,7 +27,7 @@ def check(response: httpx.Response) -> None:
         return
     errors = sorted(validator.iter_errors(_known(response.json())), key=lambda e: list(e.absolute_path))
     where = f"{response.request.method} {response.request.url.path} {response.status_code}"
-    assert not errors, f"{where}: {[str(part) for part in errors[0].absolute_path]}: {_deepest(errors[0])}"
+    assert not errors, f"{where}: {[str(part) for part in errors[0].absolute_path]}: {deepest(errors[0])}"
 
 
 def check_schema(name: str, data: Any) -> None:
@@ -35,10 +35,10 @@ def check_schema(name: str, data: Any) -> None:
     if DOCUMENT.exists():
         schema = {"$ref": f"#/components/schemas/{name}", "components": _document()["components"]}
         errors = sorted(Draft202012Validator(schema).iter_errors(_known(data)), key=lambda e: list(e.absolute_path))
-        assert not errors, f"{name}: {_deepest(errors[0])}"
+        assert not errors, f"{name}: {deepest(errors[0])}"
 
 
-def _deepest(error: Any) -> str:
+def deepest(error: Any) -> str:
     while error.context:
         error = min(error.context, key=lambda e: (-len(e.absolute_path), e.message))
     return f"{list(error.absolute_path)}: {error.message[:400]}"

@@ -30,7 +30,9 @@ class Model(BaseModel):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
         described = handler(schema)
-        return {"anyOf": [described, *cls.SHORT_FORMS]} if cls.SHORT_FORMS else described
+        if not cls.SHORT_FORMS or handler.mode == "serialization":  # what we answer is never short
+            return described
+        return {"anyOf": [described, *cls.SHORT_FORMS]}
 
 
 @dataclass(frozen=True, eq=False)  # hashed by typing, and schemas are dicts
@@ -46,7 +48,9 @@ class ReadBy:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
         described = handler(schema)
-        return {"anyOf": [described, *self.forms]} if self.forms else described
+        if not self.forms or handler.mode == "serialization":
+            return described
+        return {"anyOf": [described, *self.forms]}
 
     def _read(self, value: Any) -> Any:
         return None if value is None and not self.null else self.parse(value)

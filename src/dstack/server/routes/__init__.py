@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from fastapi import FastAPI
 
 from dstack.server.routes import (
@@ -56,3 +59,11 @@ def install(app: FastAPI) -> None:
     app.add_middleware(version.VersionCheck)
     for module in MODULES:
         app.include_router(module.router)
+    app.openapi = partial(_document, app)
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    # Imported here: only who asks for the document pays for the shapes of all answers.
+    from dstack.server.routes.document import document
+
+    return document(app)
