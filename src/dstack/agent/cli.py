@@ -13,8 +13,11 @@ from typing import List, Optional
 
 import dstack
 from dstack.agent import daemon
+from dstack.agent.gpus import Gpus
+from dstack.agent.health import HEALTH_EVERY_S, watch_health
 from dstack.agent.host import HostFactsReader
 from dstack.agent.http import HttpServer
+from dstack.agent.leases import Leases
 from dstack.agent.routes import Routes
 from dstack.agent.runtimes import Runtimes
 from dstack.agent.store import Store
@@ -51,9 +54,11 @@ def _parse(argv: List[str]) -> argparse.Namespace:
     serve = commands.add_parser("serve", help="serve the agent's protocol on a Unix socket")
     serve.add_argument("--state", required=True, metavar="DIR", help="folder for tasks, logs and blobs")
     serve.add_argument("--socket", metavar="PATH", help="where to listen (default: DIR/agent.sock)")
+    serve.add_argument("--socket-owner", type=int, metavar="UID", help="who may open the socket, beside root")
     serve.add_argument("--runtime", choices=(AUTO, DOCKER, PROCESS), default=AUTO, help="what `auto` tasks run on")
     serve.add_argument("--docker-host", default="", metavar="URL", help="unix:///path or tcp://host:port")
     serve.add_argument("--daemon", action="store_true", help="go to the background when ready; log to DIR/agent.log")
+    serve.add_argument("--health-every", type=float, default=HEALTH_EVERY_S, metavar="SECONDS", help=argparse.SUPPRESS)
     facts = commands.add_parser("facts", help="print what this machine has, as JSON")
     facts.add_argument("--state", required=True, metavar="DIR", help="folder whose disk counts")
     facts.add_argument("--runtime", choices=(AUTO, DOCKER, PROCESS), default=AUTO)
@@ -64,7 +69,8 @@ def _parse(argv: List[str]) -> argparse.Namespace:
 
 async def _facts(options: argparse.Namespace, state: str) -> int:
     store = Store(state)
-    facts = await HostFactsReader(store, Runtimes(options.runtime, options.docker_host, state)).read()
+    gpus = Gpus()
+    facts = await HostFactsReader(store, Runtimes(options.runtime, options.docker_host, state, gpus), gpus).read()
     sys.stdout.write(json.dumps(to_json(facts)) + "\n")
     return 0
 
@@ -74,7 +80,7 @@ def _serve(options: argparse.Namespace, state: str, readiness: daemon.Readiness)
     _set_up_log(os.path.join(state, "agent.log") if options.daemon else None)
     daemon.write_pid(state)
     store = Store(state)
-    sock = daemon.bind(options.socket or os.path.join(state, "agent.sock"))
+    sock = daemon.bind(options.socket or os.path.join(state, "agent.sock"), options.socket_owner)
     os.chdir("/")  # hold no file system busy
     try:
         asyncio.run(_run(options, store, sock, readiness))
@@ -91,9 +97,10 @@ def _set_up_log(path: Optional[str]) -> None:
 
 
 async def _run(options: argparse.Namespace, store: Store, sock, readiness: daemon.Readiness) -> None:
-    runtimes = Runtimes(options.runtime, options.docker_host, store.root)
-    tasks = Tasks(store, runtimes.choose, run=os.urandom(8).hex())
-    facts = HostFactsReader(store, runtimes)
+    gpus = Gpus()
+    runtimes = Runtimes(options.runtime, options.docker_host, store.root, gpus)
+    tasks = Tasks(store, runtimes.choose, run=os.urandom(8).hex(), leases=Leases(gpus.facts))
+    facts = HostFactsReader(store, runtimes, gpus)
     server = HttpServer(Routes(tasks, store, facts.read))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -105,9 +112,11 @@ async def _run(options: argparse.Namespace, store: Store, sock, readiness: daemo
     log.info("agent %s serves %s, pid %d", dstack.__version__, store.root, os.getpid())
     readiness.ready()
     cleaning = asyncio.ensure_future(runtimes.remove_orphans(tasks))
+    watching = asyncio.ensure_future(watch_health(gpus, tasks.tell_health, options.health_every))
     await stop.wait()
     log.info("agent stops; its tasks go on")
     cleaning.cancel()
-    await asyncio.gather(cleaning, return_exceptions=True)
+    watching.cancel()
+    await asyncio.gather(cleaning, watching, return_exceptions=True)
     await server.close()
     await tasks.close()

@@ -36,8 +36,8 @@ def write_pid(state: str) -> None:
     os.replace(fresh, path)
 
 
-def bind(path: str) -> socket.socket:
-    """A listening Unix socket at `path`, mode 0600, in place of one that a dead agent left.
+def bind(path: str, owner: Optional[int] = None) -> socket.socket:
+    """A listening Unix socket at `path`, mode 0600, in place of one that a dead agent left; `owner`: a user's number.
 
     A socket's address holds about 100 bytes, home folders may be deeper: it is bound from within its folder.
     """
@@ -51,6 +51,8 @@ def bind(path: str) -> socket.socket:
         if os.path.lexists(name):
             os.unlink(name)
         sock.bind(name)
+        if owner is not None:
+            os.chown(name, owner, -1)
         sock.listen(128)
     finally:
         os.umask(mask)

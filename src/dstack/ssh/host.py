@@ -54,9 +54,20 @@ class Hosts(Protocol):
     """
 
     async def onboard(
-        self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys, bundle: Path
+        self,
+        id: str,
+        host: RemoteHost,
+        credentials: Credentials,
+        pinned: PinnedKeys,
+        bundle: Path,
+        label: str = "",
     ) -> Onboarded | Unfit:
-        """Check the host, install the agent or bring it up to date, start it. May be called again at any time."""
+        """Check the host, install the agent or bring it up to date, start it. May be called again at any time.
+
+        `label` says whose the host is from now on, to a person who adds it elsewhere, too: "fleet F of URL".
+        A host that cannot be reached or logged in to is Unfit, with finding `ssh`; only a connection that breaks on the
+        way is raised.
+        """
         ...
 
     async def agent(self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys) -> Connect:

@@ -1,0 +1,69 @@
+"""Leaves this machine as it was found: ends the agent and all that it runs, and removes every file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+from typing import Any, Dict
+from urllib.parse import quote
+
+from dstack.ssh.remote import service
+
+ENGINE = "/var/run/docker.sock"
+ENGINE_S = 60.0
+
+
+def main(request: Dict[str, Any], _: bytes) -> Dict[str, Any]:
+    """`request`: instance. One of the keys `done`, `taken`, `failed`; what is gone already does not matter."""
+    known = service.read_json(service.HOST_ID)
+    if known is not None and known.get("instance") != request["instance"]:
+        return {"taken": known}
+    with service.alone():
+        try:
+            service.stop()
+            service.remove_unit()
+            _remove_from_engine()
+            for folder in (service.SOCKET_FOLDER, service.DATA, service.PROGRAMS):
+                shutil.rmtree(folder, ignore_errors=True)
+        except (service.Failed, OSError, subprocess.SubprocessError, http.client.HTTPException) as e:
+            return {"failed": str(e) or type(e).__name__}
+    with contextlib.suppress(OSError):
+        os.unlink(service.LOCK)
+    return {"done": "clean"}
+
+
+def _remove_from_engine() -> None:
+    """Containers and networks of this agent. Raises OSError when an engine is there and does not answer."""
+    if not os.path.exists(ENGINE):
+        return
+    label = "dstack.agent=" + hashlib.sha256(service.STATE.encode()).hexdigest()[:16]
+    filters = quote(json.dumps({"label": [label]}))
+    for container in _engine("GET", "/containers/json?all=true&filters=" + filters):
+        _engine("DELETE", "/containers/%s?force=true&v=true" % container["Id"])
+    for network in _engine("GET", "/networks?filters=" + filters):
+        _engine("DELETE", "/networks/" + network["Id"])
+
+
+def _engine(method: str, path: str) -> Any:
+    connection = http.client.HTTPConnection("docker", timeout=ENGINE_S)
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.sock.settimeout(ENGINE_S)
+    try:
+        try:
+            connection.sock.connect(ENGINE)
+        except OSError as e:
+            raise OSError("Docker does not answer, so what runs in it cannot be ended (%s)" % e) from None
+        connection.request(method, path)
+        response = connection.getresponse()
+        body = response.read()
+    finally:
+        connection.close()
+    if response.status >= 400 and response.status != 404:
+        raise OSError("Docker: %s %s: %s" % (method, path.split("?")[0], body.decode("utf-8", "replace")[:500]))
+    return json.loads(body.decode() or "null") or []
