@@ -59,6 +59,20 @@ async def test_at_most_so_many_offers_are_shown_as_asked_for_and_all_are_counted
     assert plan["job_plans"][0]["total_offers"] == 1
 
 
+async def test_the_offers_of_a_fleet_with_blocks_are_the_blocks_that_the_run_would_take(api: Api) -> None:
+    await _make_fleet(api, blocks="auto")
+    spec = task("true", resources={"cpu": "1..", "memory": "0.1GB.."})
+    part, whole, free = [
+        (await _plan(api, spec, **more))["job_plans"][0]["offers"][0]
+        for more in ({}, {"full_offers": True}, {"unallocated_resources": True})
+    ]
+    total = part["total_blocks"]
+    assert (part["blocks"], part["instance"]["resources"]["cpus"]) == (1, 1)
+    assert (whole["blocks"], whole["instance"]["resources"]["cpus"]) == (total, total)
+    assert free == whole
+    assert part["instance"]["resources"]["memory_mib"] == whole["instance"]["resources"]["memory_mib"] // total
+
+
 async def test_an_image_is_refused_by_name_where_jobs_are_processes(api: Api) -> None:
     await _make_fleet(api)
     spec = task("true", image="alpine", user="root")

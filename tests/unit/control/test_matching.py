@@ -272,3 +272,47 @@ def test_host_memory_is_counted_by_its_nominal_size(gib: float, nominal: int):
 @pytest.mark.parametrize(("gib", "nominal"), [(91.4, 100), (28.9, 30), (439, 480), (73, 80), (72, 72), (85, 85)])
 def test_a_disk_is_counted_by_its_nominal_size(gib: float, nominal: int):
     assert nominal_disk_mib(int(gib * 1024)) == nominal * 1024
+
+
+EIGHT = offer("big", price=8, cpus=64, memory_gb=512, gpu="H100", gpus=8, gpu_gb=80)
+
+
+@pytest.mark.parametrize(
+    ("wish", "blocks", "price"),
+    [
+        ({"gpu": "H100:1"}, 1, 1.0),
+        ({"gpu": "H100:2"}, 2, 2.0),
+        ({"gpu": "1..", "memory": "100GB.."}, 2, 2.0),
+        ({"gpu": "1..", "cpu": "20.."}, 3, 3.0),
+        ({"gpu": "1..", "memory": "512GB.."}, 8, 8.0),
+    ],
+)
+def test_a_job_takes_and_pays_the_fewest_blocks_that_have_enough(wish: dict, blocks: int, price: float):
+    found = candidates(requirements(SMALL | wish), [fleet(blocks="auto")], (), [EIGHT])
+    (one,) = found.candidates
+    assert (one.blocks, one.total_blocks, one.price) == (blocks, 8, price)
+    assert len(one.resources.gpus) == blocks
+    assert one.resources.disk_mib == EIGHT.resources.disk_mib
+
+
+def test_the_highest_price_of_a_run_is_held_against_its_blocks_and_that_of_a_fleet_against_the_machine():
+    asked = requirements(SMALL | {"gpu": "1"}, max_price=2)
+    assert candidates(asked, [fleet(blocks="auto")], (), [EIGHT]).candidates
+    refused = candidates(asked, [fleet(blocks="auto", max_price=4)], (), [EIGHT])
+    assert refused.best_reason == "price: fleet 'f': max_price is $4, best has $8"
+
+
+def test_what_is_free_of_a_machine_can_be_shown_instead():
+    used = instance(offer=EIGHT, total_blocks=8, busy_blocks=3, status=InstanceStatus.BUSY)
+    (one, new) = candidates(requirements(SMALL | {"gpu": "1"}), [fleet(blocks="auto")], [used], [EIGHT]).candidates
+    assert (one.blocks, one.whole().blocks, one.unallocated().blocks) == (1, 8, 5)
+    assert (new.blocks, new.unallocated().blocks) == (1, 8)
+
+
+def test_a_node_of_several_takes_a_whole_machine():
+    asked = requirements(SMALL | {"gpu": "1.."}, multinode=True)
+    half = instance(0, offer=EIGHT, total_blocks=8, busy_blocks=4, status=InstanceStatus.BUSY)
+    found = candidates(
+        asked, [fleet(blocks="auto", placement="cluster")], [half, instance(1, offer=EIGHT, total_blocks=8)], []
+    )
+    assert [(c.instance and c.instance.num, c.blocks) for c in found.candidates] == [(1, 8)]

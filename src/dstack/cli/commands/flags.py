@@ -30,8 +30,8 @@ _FILE: tuple[Decorator, ...] = (
     click.option("-v", "--verbose", is_flag=True, help="Show all properties in the plan"),
 )
 _OFFERS: tuple[Decorator, ...] = (
-    click.option("--full-offers", is_flag=True, help="Also show offers that are not available now"),
-    click.option("--unallocated", is_flag=True, help="Show what is free on instances, not what they have"),
+    click.option("--full-offers", is_flag=True, help="Show whole machines, not the blocks that the run would take"),
+    click.option("--unallocated", is_flag=True, help="Show all that is free on instances, not only what the run would take"),
 )
 _RESOURCES: tuple[Decorator, ...] = (
     click.option("--cpu", metavar="SPEC", help="Cores, for instance `4..8`"),

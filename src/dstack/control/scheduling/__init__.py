@@ -4,6 +4,7 @@
 """
 
 from dstack.control.scheduling.candidates import Candidate, Matching, candidates, fleet_candidates
+from dstack.control.scheduling.match import share
 from dstack.control.scheduling.nominal import nominal_disk_mib, nominal_gpu_gb, nominal_memory_mib
 from dstack.control.scheduling.place import Ask, Placed, Seat, Unit, Unplaceable, Waiting, place
 from dstack.control.scheduling.pool import NewInstance, Pool
@@ -25,4 +26,5 @@ __all__ = [
     "nominal_gpu_gb",
     "nominal_memory_mib",
     "place",
+    "share",
 ]

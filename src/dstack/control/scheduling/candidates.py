@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from dstack.control.scheduling.match import Machine, first_miss, fit_blocks
+from dstack.control.scheduling.match import Machine, first_miss, fit_blocks, share
 from dstack.control.scheduling.needs import Needs, of_fleet, of_requirements
 from dstack.control.scheduling.pool import Pool, Shelf
 from dstack.control.scheduling.reasons import Funnel, Miss
@@ -13,13 +13,13 @@ from dstack.model.configurations.fleet import FleetConfiguration
 from dstack.model.fleet import Fleet, FleetSpec
 from dstack.model.instance import Instance
 from dstack.model.job import PlacementReport
-from dstack.model.offer import Availability, Offer
+from dstack.model.offer import Availability, Offer, Resources
 from dstack.model.requirements import Requirements
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An existing instance or an offer that can serve. `price` is of the whole machine, $ per hour."""
+    """An existing instance or an offer that can serve, by `blocks` of the `total_blocks` into which it is cut."""
 
     offer: Offer
     availability: Availability
@@ -30,7 +30,20 @@ class Candidate:
 
     @property
     def price(self) -> float:
-        return self.offer.price
+        """Of the blocks, $ per hour."""
+        return self.offer.price * self.blocks / self.total_blocks
+
+    @property
+    def resources(self) -> Resources:
+        """What the blocks have."""
+        return share(self.offer.resources, self.blocks, self.total_blocks)
+
+    def whole(self) -> Candidate:
+        return replace(self, blocks=self.total_blocks)
+
+    def unallocated(self) -> Candidate:
+        """All that is free of it."""
+        return self.whole() if self.instance is None else replace(self, blocks=self.instance.free_blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +125,7 @@ def fleet_candidates(configuration: FleetConfiguration, offers: Iterable[Offer],
     found: list[Candidate] = []
     for offer in Pool([], (), offers).offers:
         total = total_blocks(configuration, offer)
-        miss = total if isinstance(total, Miss) else first_miss(needs, Machine(offer, offer.resources))
+        miss = total if isinstance(total, Miss) else first_miss(needs, Machine(offer, offer.resources, offer.price))
         if miss is not None:
             funnel.drops(miss)
         elif not isinstance(total, Miss):
@@ -231,7 +244,7 @@ def _match_offer_in(
     blocks = fit_blocks(needs, offer, total, created=False, whole=requirements.multinode)
     if isinstance(blocks, Miss):
         return blocks
-    template_miss = first_miss(pool.templates[fleet.id], Machine(offer, offer.resources))
+    template_miss = first_miss(pool.templates[fleet.id], Machine(offer, offer.resources, offer.price))
     return template_miss or OfferFit(offer, fleet, blocks, total)
 
 
@@ -263,8 +276,8 @@ def _named(funnel: Funnel, fits: Fits, shelf: Shelf) -> int:
     if fits.names is None:
         return shelf.size
     named = shelf.with_room(0, fits.names)
-    others = (slot.names[0] for slots in shelf.by_free.values() for slot in slots if slot.names)
-    nearest = next((name for name in others if name not in fits.names), None)
+    slots = (slot for slots in shelf.by_free.values() for slot in slots)
+    nearest = next((slot.names[0] for slot in slots if slot.names and fits.names.isdisjoint(slot.names)), None)
     wanted = ", ".join(sorted(fits.names))
     funnel.drops(Miss("instance", f"`instances` allow {wanted}", nearest=nearest), shelf.size - named)
     return named

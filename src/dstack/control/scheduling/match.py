@@ -15,10 +15,12 @@ from dstack.model.offer import Offer, Resources
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What is matched: an offer, or the share of one that some blocks are. `created` is an existing instance."""
+    """What is matched: an offer, or the share of one that some blocks are, with its share of the price ($ per hour).
+    `created` is an existing instance."""
 
     offer: Offer
     resources: Resources
+    price: float
     created: bool = False
 
 
@@ -50,7 +52,8 @@ def fit_blocks(needs: Needs, offer: Offer, total_blocks: int, *, created: bool, 
     miss: Miss | None = None
     # Shares are rounded down: the number that was computed may fall one short.
     for blocks in range(fewest, min(fewest + 1, total_blocks) + 1):
-        found = first_miss(needs, Machine(offer, share(offer.resources, blocks, total_blocks), created))
+        part = share(offer.resources, blocks, total_blocks)
+        found = first_miss(needs, Machine(offer, part, offer.price * blocks / total_blocks, created))
         if found is None:
             return blocks
         if miss is None or found.closer_than(miss):
@@ -167,7 +170,7 @@ def _outside(stage: str, span: Span, has: float, *, memory: bool = True) -> Miss
 
 
 def _price(needs: Needs, m: Machine) -> Miss | None:
-    cost = m.offer.price
+    cost = m.price
     if needs.max_price is None or cost <= needs.max_price:
         return None
     distance = (cost - needs.max_price) / needs.max_price

@@ -31,7 +31,6 @@ _REFUSED = (
     _Rule("utilization_policy", "GPU utilization is not watched yet"),
     _Rule("reservation", "reservations are not used yet"),
     _Rule("ssh_config", "fleets of hosts reached over SSH are not made yet"),
-    _Rule("blocks", "instances are not split into blocks yet", lambda blocks: blocks != 1),
 )
 _NOTED = (
     _Rule("ports", "ports are not forwarded to this machine yet"),

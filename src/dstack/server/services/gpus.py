@@ -14,6 +14,7 @@ from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
 from dstack.server.services.runs.planning import UNNAMED, matching, pool_of
 from dstack.server.services.specs import effective_run_spec, read_run_spec
+from dstack.server.services.wire.plans import Showing
 from dstack.server.services.wire.values import backend
 
 
@@ -26,10 +27,11 @@ async def list_gpus(parts: Parts, access: Access, request: ListGpus) -> dict[str
     offers = await parts.offers.all(access.project.id)
     async with parts.database.read() as connection:
         pool = await pool_of(connection, access.project.id, offers)
-    found = matching(spec, pool, True, parts.clock.now()).candidates
+    showing = Showing(full=request.full_offers, unallocated=request.unallocated_resources)
+    found = showing.of(matching(spec, pool, True, parts.clock.now()).candidates)
     groups: dict[tuple[Any, ...], list[Candidate]] = defaultdict(list)
     for one in found:
-        if one.offer.resources.gpus:
+        if one.resources.gpus:
             groups[_key(one, group_by)].append(one)
     rendered = [_group(of_key, group_by) for of_key in groups.values()]
     gpu, cpus = spec.requirements.resources.gpu, None
@@ -46,7 +48,7 @@ def _cpu_groups(found: Sequence[Candidate], group_by: Sequence[str]) -> list[dic
     """Offers without a GPU by number of processors and memory, which is what tells them apart."""
     groups: dict[tuple[Any, ...], list[Candidate]] = defaultdict(list)
     for one in found:
-        of, place = one.offer.resources, _place(one, group_by)
+        of, place = one.resources, _place(one, group_by)
         if not of.gpus:
             groups[(of.cpus, of.memory_mib, *place)].append(one)
     return [_cpu_group(of_key, group_by) for of_key in groups.values()]
@@ -54,32 +56,32 @@ def _cpu_groups(found: Sequence[Candidate], group_by: Sequence[str]) -> list[dic
 
 def _cpu_group(found: Sequence[Candidate], group_by: Sequence[str]) -> dict[str, Any]:
     return {
-        "cpu_arch": _unique(str(one.offer.resources.cpu_arch) for one in found),
-        "count": _range(one.offer.resources.cpus for one in found),
-        "memory_mib": _range(one.offer.resources.memory_mib for one in found),
+        "cpu_arch": _unique(str(one.resources.cpu_arch) for one in found),
+        "count": _range(one.resources.cpus for one in found),
+        "memory_mib": _range(one.resources.memory_mib for one in found),
         "price": _range(one.price for one in found),
         **_where(found, group_by),
     }
 
 
 def _key(one: Candidate, group_by: Sequence[str]) -> tuple[Any, ...]:
-    gpu = one.offer.resources.gpus[0]
+    gpu = one.resources.gpus[0]
     return (gpu.vendor, gpu.name, gpu.memory_mib, *_place(one, group_by))
 
 
 def _place(one: Candidate, group_by: Sequence[str]) -> tuple[Any, ...]:
-    parts = {"backend": one.offer.backend, "region": one.offer.region, "count": len(one.offer.resources.gpus)}
+    parts = {"backend": one.offer.backend, "region": one.offer.region, "count": len(one.resources.gpus)}
     return tuple(parts[name] for name in group_by)
 
 
 def _group(found: Sequence[Candidate], group_by: Sequence[str]) -> dict[str, Any]:
-    gpu = found[0].offer.resources.gpus[0]
+    gpu = found[0].resources.gpus[0]
     return {
         "name": gpu.name,
         "memory_mib": gpu.memory_mib,
         "vendor": gpu.vendor,
-        "count": _range(len(one.offer.resources.gpus) for one in found),
-        "price": _range(one.price / len(one.offer.resources.gpus) for one in found),
+        "count": _range(len(one.resources.gpus) for one in found),
+        "price": _range(one.price / len(one.resources.gpus) for one in found),
         "offer_price": _range(one.price for one in found),
         **_where(found, group_by),
     }

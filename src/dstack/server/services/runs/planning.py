@@ -24,7 +24,7 @@ from dstack.server.services.rows import fetch, live
 from dstack.server.services.runs.reading import RunKey, find_run, views
 from dstack.server.services.runs.updating import not_in_place
 from dstack.server.services.specs import effective_run_spec, open_env, read_run_spec
-from dstack.server.services.wire.plans import JobPlan, RunPlan, run_plan
+from dstack.server.services.wire.plans import JobPlan, RunPlan, Showing, run_plan
 from dstack.server.services.wire.runs import run as render_run
 from dstack.server.store.tables import TABLES
 
@@ -65,12 +65,13 @@ async def get_plan(parts: Parts, access: Access, request: GetRunPlan) -> dict[st
             view = (await views(connection, parts, [existing], {access.project.id: access.project.name}))[0]
             shown = render_run(view)
     plan = _plan(access, spec, pool, existing, shown, only_offers(spec, request.for_offers_only), parts.clock.now())
-    return run_plan(
-        plan,
-        max_offers=request.max_offers,
+    showing = Showing(
+        limit=request.max_offers,
         reverse=request.reverse_offers,
-        default_image=parts.settings.default_image,
+        full=request.full_offers,
+        unallocated=request.unallocated_resources,
     )
+    return run_plan(plan, showing, parts.settings.default_image)
 
 
 def with_key(spec: RunSpec, access: Access) -> RunSpec:

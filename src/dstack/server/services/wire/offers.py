@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from dstack.control.scheduling import Candidate
+from dstack.control.scheduling import Candidate, share
 from dstack.model.offer import Offer, Resources
 from dstack.server.services.wire.values import backend
 from dstack.values.memory import format_memory
@@ -15,7 +15,7 @@ _RUNTIMES = {"process": "runner"}
 
 
 def candidate(value: Candidate) -> dict[str, Any]:
-    """An instance or offer that fits. The price is of the blocks that would be taken."""
+    """An instance or offer that fits; what it has and its price are of the blocks that would be taken."""
     return offer(
         value.offer,
         availability=str(value.availability),
@@ -36,11 +36,13 @@ def offer(
     total_blocks: int = 1,
     more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
+    """Of so many blocks: their share of the machine and of its price."""
+    part = share(value.resources, blocks, total_blocks)
     return {
         "backend": backend(value.backend),
-        "instance": instance_type(value),
+        "instance": {"name": value.instance_type, "resources": resources(part)},
         "region": value.region,
-        "price": value.price,
+        "price": value.price * blocks / total_blocks,
         "backend_data": {},
         "availability": availability or str(value.availability),
         "availability_zones": list(value.zones) or None,

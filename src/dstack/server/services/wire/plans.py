@@ -49,7 +49,25 @@ class FleetPlan:
     refusals: tuple[str, ...] = ()
 
 
-def run_plan(plan: RunPlan, *, max_offers: int | None, reverse: bool, default_image: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Showing:
+    """Which offers a client wants to see, and how: `full` machines, or all that is `unallocated` of them, instead of
+    the blocks that the run would take."""
+
+    limit: int | None = None
+    reverse: bool = False
+    full: bool = False
+    unallocated: bool = False
+
+    def of(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """All of them; the limit is for those that are shown."""
+        ordered = list(reversed(candidates)) if self.reverse else list(candidates)
+        if self.unallocated:
+            return [one.unallocated() for one in ordered]
+        return [one.whole() for one in ordered] if self.full else ordered
+
+
+def run_plan(plan: RunPlan, showing: Showing, default_image: str) -> dict[str, Any]:
     return {
         "project_name": plan.project_name,
         "user": plan.username,
@@ -58,11 +76,11 @@ def run_plan(plan: RunPlan, *, max_offers: int | None, reverse: bool, default_im
         "job_plans": [
             {
                 "job_spec": specs.job_spec(one.spec, default_image),
-                "offers": some_offers(one.matching.candidates, max_offers, reverse),
-                "total_offers": len(one.matching.candidates),
-                "max_price": _max_price(one.matching.candidates),
+                "offers": [offers.candidate(candidate) for candidate in found[: showing.limit]],
+                "total_offers": len(found),
+                "max_price": _max_price(found),
             }
-            for one in plan.jobs
+            for one, found in ((job, showing.of(job.matching.candidates)) for job in plan.jobs)
         ],
         "current_resource": plan.current,
         "action": plan.action,
@@ -80,7 +98,7 @@ def fleet_plan(plan: FleetPlan, *, max_offers: int) -> dict[str, Any]:
         "spec": specs.fleet_spec(plan.spec),
         "effective_spec": specs.fleet_spec(plan.effective),
         "current_resource": plan.current,
-        "offers": some_offers(plan.matching.candidates, max_offers, reverse=False),
+        "offers": [offers.candidate(candidate) for candidate in plan.matching.candidates[:max_offers]],
         "total_offers": len(plan.matching.candidates),
         "max_offer_price": _max_price(plan.matching.candidates),
         "action": plan.action,
@@ -88,11 +106,6 @@ def fleet_plan(plan: FleetPlan, *, max_offers: int) -> dict[str, Any]:
         "x_notices": list(plan.notices),
         "x_refusals": list(plan.refusals),
     }
-
-
-def some_offers(candidates: Sequence[Candidate], limit: int | None, reverse: bool) -> list[dict[str, Any]]:
-    ordered = list(reversed(candidates)) if reverse else list(candidates)
-    return [offers.candidate(one) for one in (ordered if limit is None else ordered[:limit])]
 
 
 def _max_price(candidates: Sequence[Candidate]) -> float | None:
