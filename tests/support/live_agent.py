@@ -33,6 +33,8 @@ class LiveAgent:
         self.client = AgentClient(unix_connect(self.socket))
         self.process: subprocess.Popen[bytes] | None = None
         self.user: str | None = None  # run it as somebody else
+        self.env: dict[str, str] | None = None  # None: that of the tests
+        self.options: list[str] = []  # more of `serve`
 
     def argv(self) -> list[str]:
         host = ["--docker-host", self.docker_host] if self.docker_host else []
@@ -46,12 +48,13 @@ class LiveAgent:
             "--runtime",
             self.runtime,
             *host,
+            *self.options,
         ]
 
     async def start(self) -> None:
         self.state.mkdir(exist_ok=True)
         with open(self.state.parent / "agent.err", "ab") as err:
-            self.process = subprocess.Popen(self.argv(), stdout=err, stderr=err, user=self.user)
+            self.process = subprocess.Popen(self.argv(), stdout=err, stderr=err, user=self.user, env=self.env)
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:

@@ -8,13 +8,14 @@ import os
 import time
 from typing import Any, Dict, Optional
 
-from dstack.agent import gpus, processes
+from dstack.agent import processes
 from dstack.agent.docker_client import DockerClient, EngineError, EngineUnreachable
 from dstack.agent.docker_end import ending_of
 from dstack.agent.docker_logs import instant
 from dstack.agent.docker_output import Output
 from dstack.agent.docker_spec import AGENT_LABEL, TASK_LABEL, agent_label, resource_name
 from dstack.agent.docker_start import Start, remove_container, remove_network
+from dstack.agent.gpus import Gpus
 from dstack.agent.machine import Ending, Task, TaskFailed
 from dstack.agent.process_job import signal_number
 from dstack.agent.runtime import Host
@@ -39,9 +40,10 @@ GONE = (404, 409)  # not there, or not running, or just being removed: what was 
 class DockerRuntime:
     name = DOCKER
 
-    def __init__(self, client: DockerClient, state: str):
+    def __init__(self, client: DockerClient, state: str, gpus: Gpus):
         self._docker = client
         self._state = state
+        self._gpus = gpus
 
     async def launch(self, task: Task, host: Host) -> None:
         spec = _spec(task)
@@ -50,7 +52,7 @@ class DockerRuntime:
             if facts is None or facts["State"]["Status"] == "created":
                 if facts is not None:  # left half-made by an agent that died: nobody knows how far it came
                     await remove_container(self._docker, task)
-                await Start(self._docker, self._state).run(task, spec, host)
+                await Start(self._docker, self._state, self._gpus).run(task, spec, host)
             facts = await self._container(task)
         except EngineUnreachable as e:
             raise TaskFailed(EXECUTOR_ERROR, str(e)) from None
@@ -114,7 +116,8 @@ class DockerRuntime:
         details = memory.get("stats") or {}
         cache = int(details.get("total_inactive_file") or details.get("inactive_file") or 0)
         cpu_us = int(((stats.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage") or 0) // 1000
-        return TaskMetrics(time.time(), cpu_us, used, max(0, used - cache), await gpus.metrics())
+        gpus = await self._gpus.metrics(task.report.gpus)
+        return TaskMetrics(time.time(), cpu_us, used, max(0, used - cache), gpus)
 
     async def remove(self, task: Task) -> None:
         try:

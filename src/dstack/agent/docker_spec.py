@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from dstack.agent.docker_logs import LOG_CONFIG
+from dstack.agent.gpu_options import Options, infiniband, merge
 from dstack.agent.runtime import place_variables
 from dstack.agentapi.wire import TaskSpec
 
@@ -29,13 +30,17 @@ def agent_label(state: str) -> str:
     return hashlib.sha256(state.encode()).hexdigest()[:16]
 
 
-def container_body(spec: TaskSpec, state: str, working_dir: str, init: bool) -> Dict[str, Any]:
-    """The body of `POST /containers/create`."""
+def container_body(
+    spec: TaskSpec, state: str, working_dir: str, init: bool, extras: Sequence[Options] = ()
+) -> Dict[str, Any]:
+    """The body of `POST /containers/create`; `extras` (accelerators, mounts) are merged into it, the later ones win."""
     env = {**place_variables(working_dir), **spec.env}
     if spec.mpi_hostfile:
         env.setdefault("DSTACK_MPI_HOSTFILE", MPI_HOSTFILE)
     if spec.home_dir:
         env.setdefault("HOME", spec.home_dir)
+    for extra in extras:
+        env.update(extra.env)
     body: Dict[str, Any] = {
         "Image": spec.image,
         "Env": ["%s=%s" % item for item in env.items()],
@@ -43,7 +48,7 @@ def container_body(spec: TaskSpec, state: str, working_dir: str, init: bool) -> 
         "Tty": True,  # colours and line buffering, as in a terminal
         "User": spec.user,
         "WorkingDir": working_dir,
-        "HostConfig": _host_config(spec, init),
+        "HostConfig": _host_config(spec, init, extras),
     }
     entrypoint, args = command(spec)
     if entrypoint is not None:
@@ -68,7 +73,7 @@ def command(spec: TaskSpec) -> Tuple[Optional[List[str]], List[str]]:
     return [shell, "-c"], [spec.script]
 
 
-def _host_config(spec: TaskSpec, init: bool) -> Dict[str, Any]:
+def _host_config(spec: TaskSpec, init: bool, extras: Sequence[Options]) -> Dict[str, Any]:
     config: Dict[str, Any] = {
         "NetworkMode": "host" if spec.network == "host" else resource_name(spec.id),
         "Init": init,  # signals reach the job, orphans are reaped
@@ -85,4 +90,6 @@ def _host_config(spec: TaskSpec, init: bool) -> Dict[str, Any]:
         config["Memory"] = config["MemorySwap"] = spec.memory_limit_bytes  # the same: no swap
     if spec.shm_bytes > 0:
         config["ShmSize"] = spec.shm_bytes
+    for extra in (*extras, infiniband() if spec.network == "host" else Options()):
+        merge(config, extra)
     return config

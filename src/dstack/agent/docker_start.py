@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from dstack.agent.docker_client import DockerClient, EngineError
 from dstack.agent.docker_files import find_account, own_new_folders, put_archives, put_file, resolve
 from dstack.agent.docker_images import find_image, pull_image
 from dstack.agent.docker_spec import MPI_HOSTFILE, container_body, labels, resource_name
+from dstack.agent.gpu_options import Options, of_container
+from dstack.agent.gpus import Gpus
 from dstack.agent.machine import Task, TaskFailed
+from dstack.agent.mounts import for_engine, prepare
 from dstack.agent.runtime import Host
 from dstack.agentapi.wire import (
     CREATE_FAILED,
@@ -29,9 +32,10 @@ Facts = Dict[str, Any]  # an engine's answer
 class Start:
     """The start of one task's container."""
 
-    def __init__(self, client: DockerClient, state: str):
+    def __init__(self, client: DockerClient, state: str, gpus: Gpus):
         self._docker = client
         self._state = state
+        self._gpus = gpus
 
     async def run(self, task: Task, spec: TaskSpec, host: Host) -> None:
         """Raises TaskFailed, EngineUnreachable. What an earlier try left must have been removed."""
@@ -94,7 +98,8 @@ class Start:
             home = spec.home_dir or await self._home(task, spec, user, init)
             folder = resolve(folder, home, "/")
         name = resource_name(task.id)
-        body = container_body(spec, self._state, folder or config.get("WorkingDir") or "/", init)
+        extras = await self._extras(task, spec)
+        body = container_body(spec, self._state, folder or config.get("WorkingDir") or "/", init, extras)
         await self._docker.json("POST", "/containers/create", {"name": name}, body)
         folder = body["WorkingDir"]
         task.report.working_dir, task.report.user = folder, user
@@ -107,6 +112,15 @@ class Start:
         if account.uid:
             await own_new_folders(self._docker, name, posixpath.normpath(folder), account, spool)
         await put_archives(self._docker, name, task, spec, folder, account, host)
+
+    async def _extras(self, task: Task, spec: TaskSpec) -> List[Options]:
+        """The task's accelerators and mounts."""
+        extras = [Options({"Mounts": for_engine(prepare(spec.mounts, self._state))})] if spec.mounts else []
+        built_in = await self._gpus.facts()
+        if built_in:
+            engine = await self._docker.json("GET", "/info")
+            extras.append(of_container(await self._gpus.of(task.report.gpus), built_in, engine))
+        return extras
 
     async def _home(self, task: Task, spec: TaskSpec, user: str, init: bool) -> str:
         """The user's home in the image; only a container made from it can tell."""

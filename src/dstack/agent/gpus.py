@@ -1,66 +1,125 @@
-"""NVIDIA accelerators, as nvidia-smi tells them. A machine without it has none; a hanging driver is none either."""
+"""The machine's accelerators: what is built in, what they do, and how they are. A machine without tools has none."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-from typing import Dict, List, Optional
+import os
+import time
+from typing import Iterable, List, Optional, Tuple
 
-from dstack.agentapi.wire import GpuFacts, GpuMetrics
+from dstack.agent import gpu_amd, gpu_gaudi, gpu_nvidia, gpu_tenstorrent, gpu_tpu
+from dstack.agent.gpu_tools import ToolFailed
+from dstack.agentapi.wire import FAILURE, HEALTHY, WARNING, GpuFacts, GpuMetrics, HostHealth
 
-PATIENCE_S = 15.0  # the first call after a boot loads the driver
-MIB = 1024 * 1024
+VENDORS = (gpu_nvidia, gpu_amd, gpu_gaudi, gpu_tenstorrent, gpu_tpu)
+ASK_AGAIN_S = 60.0  # a tool that failed
+METRICS_KEPT_S = 2.0  # several tasks are measured at once
+KERNEL_LOG = "/dev/kmsg"
+KERNEL_LOG_RECORDS = 100_000
+_WORST = (HEALTHY, WARNING, FAILURE)
 
-_known: Dict[str, List[GpuFacts]] = {}
 
+class Gpus:
+    """Asked by everything in the agent that concerns accelerators. What is built in is asked for once."""
 
-async def facts() -> List[GpuFacts]:
-    """What is built in. Asked once: it does not change while the agent runs, and asking takes a second on big hosts."""
-    if "nvidia" not in _known:
-        rows = await _query("name,memory.total,uuid")
-        if rows is None:
+    def __init__(self, kernel_log: str = KERNEL_LOG) -> None:
+        self.findings: List[str] = []  # tools that are there and did not answer
+        self._kernel_log = kernel_log
+        self._known: Optional[List[GpuFacts]] = None
+        self._lock: Optional[asyncio.Lock] = None
+        self._failed_at: Optional[float] = None
+        self._measured: Tuple[float, List[GpuMetrics]] = (float("-inf"), [])
+
+    async def facts(self) -> List[GpuFacts]:
+        """What is built in, by vendor and index; a tool that failed is asked again a minute later."""
+        if self._lock is None:
+            self._lock = asyncio.Lock()  # made here: it belongs to the loop that runs
+        async with self._lock:
+            if self._known is None or (
+                self._failed_at is not None and time.monotonic() > self._failed_at + ASK_AGAIN_S
+            ):
+                await self._survey()
+            return list(self._known or [])
+
+    async def of(self, uuids: Iterable[str]) -> List[GpuFacts]:
+        wanted = set(uuids)
+        return [gpu for gpu in await self.facts() if gpu.uuid in wanted] if wanted else []
+
+    async def metrics(self, uuids: Iterable[str]) -> List[GpuMetrics]:
+        """What these do just now, in the order of `facts`; those of which no tool tells are left out."""
+        known, asked = await self.facts(), set(uuids)
+        wanted = [gpu for gpu in known if gpu.uuid in asked]
+        if not wanted:
             return []
-        _known["nvidia"] = [
-            GpuFacts(vendor="nvidia", name=name, memory_bytes=_int(memory) * MIB, uuid=uuid)
-            for name, memory, uuid in rows
-        ]
-    return _known["nvidia"]
+        at, rows = self._measured
+        if time.monotonic() > at + METRICS_KEPT_S:
+            rows = []
+            for vendor in VENDORS:
+                here = [gpu for gpu in known if gpu.vendor == vendor.VENDOR]
+                if here:
+                    try:
+                        rows += await vendor.metrics(here)
+                    except ToolFailed:
+                        continue  # their health says so
+            self._measured = (time.monotonic(), rows)
+        by_uuid = {row.uuid: row for row in rows}
+        return [by_uuid[gpu.uuid] for gpu in wanted if gpu.uuid in by_uuid]
+
+    async def health(self) -> HostHealth:
+        """Look at all of them anew; each one's own health is kept in its facts."""
+        known = await self.facts()
+        log = read_kernel_log(self._kernel_log) if any(g.vendor == gpu_nvidia.VENDOR for g in known) else ""
+        words: List[str] = []
+        statuses = [HEALTHY]
+        for vendor in VENDORS:
+            here = [gpu for gpu in known if gpu.vendor == vendor.VENDOR]
+            if not here:
+                continue
+            try:
+                found = await vendor.health(here, log)
+            except ToolFailed as e:
+                statuses.append(FAILURE)
+                words.append(str(e))
+                continue
+            for gpu in here:
+                gpu.health, gpu.health_message = found.get(gpu.uuid, (FAILURE, "it is not there any more"))
+            statuses += [gpu.health for gpu in here]
+            words += ["GPU %d: %s" % (gpu.index, gpu.health_message) for gpu in here if gpu.health != HEALTHY]
+        return HostHealth(max(statuses, key=_WORST.index), "; ".join(words))
+
+    async def _survey(self) -> None:
+        known = {gpu.uuid: gpu for gpu in self._known or []}
+        self.findings, self._failed_at = [], None
+        for vendor in VENDORS:
+            try:
+                found = await vendor.facts()
+            except ToolFailed as e:
+                self.findings.append(str(e))
+                self._failed_at = time.monotonic()
+                continue
+            for gpu in found or []:
+                known.setdefault(gpu.uuid, gpu)
+        self._known = list(known.values())
 
 
-async def metrics() -> List[GpuMetrics]:
-    """What all accelerators of the machine do just now."""
-    if not await facts():
-        return []
-    rows = await _query("uuid,memory.used,utilization.gpu") or []
-    return [GpuMetrics(uuid, _int(used) * MIB, _int(util)) for uuid, used, util in rows]
-
-
-async def _query(columns: str) -> Optional[List[List[str]]]:
-    """Rows of nvidia-smi's table; None when it is not there or does not answer."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    argv = [program, "--query-gpu=" + columns, "--format=csv,noheader,nounits"]
-    null, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
+def read_kernel_log(path: str = KERNEL_LOG) -> str:
+    """The kernel's messages since the boot; "" where they may not be read."""
     try:
-        process = await asyncio.create_subprocess_exec(*argv, stdin=null, stdout=pipe, stderr=null)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return None
+        return ""
+    records: List[bytes] = []
     try:
-        out, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
-    except asyncio.TimeoutError:
-        return None
+        while len(records) < KERNEL_LOG_RECORDS:
+            try:
+                record = os.read(fd, 8192)  # one message each, from /dev/kmsg
+            except BrokenPipeError:
+                continue  # it was overwritten before it was read: the next one follows
+            if not record:
+                break
+            records.append(record)
+    except OSError:
+        pass  # that was the last one
     finally:
-        if process.returncode is None:
-            process.kill()  # not waited for: a process stuck in the driver cannot be
-    if process.returncode != 0:
-        return None
-    rows = [[field.strip() for field in line.split(",")] for line in out.decode("utf-8", "replace").splitlines()]
-    return [row for row in rows if len(row) == columns.count(",") + 1]
-
-
-def _int(text: str) -> int:
-    try:
-        return int(float(text))
-    except ValueError:
-        return 0  # "[N/A]" and the like
+        os.close(fd)
+    return b"".join(records).decode("utf-8", "replace")

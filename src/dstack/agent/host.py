@@ -12,7 +12,8 @@ import sys
 from typing import Optional
 
 import dstack
-from dstack.agent import gpus, processes
+from dstack.agent import processes
+from dstack.agent.gpus import Gpus
 from dstack.agent.runtimes import Runtimes
 from dstack.agent.store import Store
 from dstack.agentapi.wire import HostFacts
@@ -21,11 +22,14 @@ CGROUP = "/sys/fs/cgroup"
 
 
 class HostFactsReader:
-    def __init__(self, store: Store, runtimes: Runtimes):
+    def __init__(self, store: Store, runtimes: Runtimes, gpus: Gpus):
         self._store = store
         self._runtimes = runtimes
+        self._gpus = gpus
 
     async def read(self) -> HostFacts:
+        built_in = await self._gpus.facts()
+        health = await self._gpus.health()
         free = shutil.disk_usage(self._store.root).free
         return HostFacts(
             hostname=socket.gethostname(),
@@ -34,12 +38,14 @@ class HostFactsReader:
             cpus=cpus(),
             memory_bytes=memory_bytes(),
             disk_bytes=free + self._store.used_bytes(),
-            gpus=await gpus.facts(),
+            gpus=built_in,
             runtime=await self._runtimes.default(),
             engine_version=await self._runtimes.engine_version(),
             user=_user(),
             root=os.geteuid() == 0,
             agent_version=dstack.__version__,
+            health=health,
+            findings=list(self._gpus.findings),
         )
 
 

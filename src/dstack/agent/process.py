@@ -12,7 +12,9 @@ import sys
 import time
 from typing import Any, Dict, List, Optional
 
-from dstack.agent import archives, gpus, processes
+from dstack.agent import archives, mounts, processes
+from dstack.agent.gpu_options import of_process
+from dstack.agent.gpus import Gpus
 from dstack.agent.machine import Ending, Task, TaskFailed
 from dstack.agent.process_job import (
     choose_cpus,
@@ -47,7 +49,11 @@ REAP_PATIENCE_S = 1.0
 class ProcessRuntime:
     name = PROCESS
 
-    def __init__(self, abandon_patience_s: float = ABANDON_PATIENCE_S) -> None:
+    def __init__(
+        self, state: str = "", gpus: Optional[Gpus] = None, abandon_patience_s: float = ABANDON_PATIENCE_S
+    ) -> None:
+        self._state = state
+        self._gpus = gpus or Gpus()
         self._abandon_patience_s = abandon_patience_s
         self._started: Dict[str, subprocess.Popen] = {}
 
@@ -60,6 +66,10 @@ class ProcessRuntime:
             task.move(CREATING)
             host.changed(task)
         home = spec.env.get("HOME") or spec.home_dir or home_folder()
+        if spec.mounts:
+            optional = [mount.target for mount in spec.mounts if mount.optional]
+            mounts.link(task, mounts.prepare(spec.mounts, self._state), optional)
+            host.changed(task)  # before the first use: whoever removes the task removes the links
         cwd = working_directory(spec, task.directory, home)
         await self._unpack(spec, cwd, home, host)
         env = job_environment(spec, home)
@@ -68,6 +78,7 @@ class ProcessRuntime:
         if spec.mpi_hostfile:
             env["DSTACK_MPI_HOSTFILE"] = _path(task, "mpi_hostfile")
             write_atomic(env["DSTACK_MPI_HOSTFILE"], spec.mpi_hostfile.encode())
+        env.update(of_process(await self._gpus.of(task.report.gpus), await self._gpus.facts()))
         env.update(place_variables(cwd))
         env.update(spec.env)
         cpus = choose_cpus(spec.cpu_limit, host.running())
@@ -130,12 +141,13 @@ class ProcessRuntime:
         below = processes.descendants(rows, me.pid)
         memory = processes.memory_bytes(below)
         cpu_us = me.cpu_us + sum(row.cpu_us for row in below)
-        return TaskMetrics(time.time(), cpu_us, memory, memory, await gpus.metrics())
+        return TaskMetrics(time.time(), cpu_us, memory, memory, await self._gpus.metrics(task.report.gpus))
 
     async def remove(self, task: Task) -> None:
         await self.abandon(task)
         if _holder_alive(task):
             raise TaskFailed(EXECUTOR_ERROR, "the job's processes cannot be ended")
+        mounts.unlink(task)
 
     async def _unpack(self, spec: TaskSpec, cwd: str, home: str, host: Host) -> None:
         loop = asyncio.get_running_loop()

@@ -7,6 +7,7 @@ from typing import Set
 
 from dstack.agent.docker import DockerRuntime
 from dstack.agent.docker_client import DockerClient, EngineError, EngineUnreachable
+from dstack.agent.gpus import Gpus
 from dstack.agent.process import ProcessRuntime
 from dstack.agent.runtime import Runtime
 from dstack.agent.tasks import Tasks
@@ -20,11 +21,11 @@ LOOK_S = 2.0
 class Runtimes:
     """`auto` is what AUTO means on this host (docker | process | auto: look whether an engine answers)."""
 
-    def __init__(self, auto: str, docker_host: str, state: str):
+    def __init__(self, auto: str, docker_host: str, state: str, gpus: Gpus):
         self._auto = auto
         self._client = DockerClient(docker_host)
-        self._docker = DockerRuntime(self._client, state)
-        self._process = ProcessRuntime()
+        self._docker = DockerRuntime(self._client, state, gpus)
+        self._process = ProcessRuntime(state, gpus)
 
     async def choose(self, name: str) -> Runtime:
         """The runtime called `name`; the engine itself need not answer just now."""

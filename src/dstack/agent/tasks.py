@@ -9,6 +9,7 @@ import time
 from typing import Awaitable, Callable, Dict, List, Optional
 
 from dstack.agent import processes
+from dstack.agent.leases import Leases
 from dstack.agent.machine import Ending, Task, TaskFailed, new_task, stored_task, tombstone
 from dstack.agent.runtime import Runtime
 from dstack.agent.store import DiskFull, Store, remove_tree
@@ -17,6 +18,7 @@ from dstack.agentapi.wire import (
     CREATE_FAILED,
     EXECUTOR_ERROR,
     EventsPage,
+    HostHealth,
     StopRequest,
     TaskReport,
     TaskSpec,
@@ -42,12 +44,15 @@ class UnknownTask(Exception):
 
 
 class Tasks:
-    def __init__(self, store: Store, choose_runtime: ChooseRuntime, run: str):
+    def __init__(self, store: Store, choose_runtime: ChooseRuntime, run: str, leases: Leases):
         self.run = run
         self.seq = 0
         self.unsaved: Dict[str, Task] = {}  # their states are in memory only: the disk is full
         self._store = store
         self._choose_runtime = choose_runtime
+        self._leases = leases
+        self._health: Optional[HostHealth] = None
+        self._health_seq = 0
         self._tasks: Dict[str, Task] = {}
         self._drivers: Dict[str, asyncio.Task] = {}
         self._keepers: List[asyncio.Task] = []
@@ -140,14 +145,22 @@ class Tasks:
     async def events(self, run: str, after: int, wait_s: float) -> EventsPage:
         """Tasks that changed since `after`; waits for a change when there is none, at most `wait_s`."""
         if run != self.run:
-            return EventsPage(self.run, self.seq, [self.report(t) for t in self.all()])
+            return EventsPage(self.run, self.seq, [self.report(t) for t in self.all()], self._health)
         deadline = time.monotonic() + wait_s
         while self.seq <= after:
             remaining = deadline - time.monotonic()
             if remaining <= 0 or not await self._changed.wait(remaining):
                 break
         changed = [t for t in self._tasks.values() if t.report.seq > after]
-        return EventsPage(self.run, self.seq, [self.report(t) for t in sorted(changed, key=lambda t: t.report.seq)])
+        health = self._health if self._health_seq > after else None
+        reports = [self.report(t) for t in sorted(changed, key=lambda t: t.report.seq)]
+        return EventsPage(self.run, self.seq, reports, health)
+
+    def tell_health(self, health: HostHealth) -> None:
+        """Tell those who wait for changes."""
+        self.seq += 1
+        self._health, self._health_seq = health, self.seq
+        self._changed.fire()
 
     async def metrics(self, task: Task):
         runtime = await self._choose_runtime(task.report.runtime)
@@ -219,6 +232,7 @@ class Tasks:
         try:
             launching = "launched" not in task.memo
             if launching:
+                await self._leases.take(task, self.all, self.changed)
                 if not await self._launch(task, runtime):
                     return Ending(failed=True)
                 task.memo["launched"] = True

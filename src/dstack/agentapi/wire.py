@@ -57,6 +57,13 @@ CONTAINER_REMOVED = "container_removed"
 DISK_FULL = "disk_full"
 EXECUTOR_ERROR = "executor_error"
 
+GPUS_TAKEN = "gpus_taken"  # fewer accelerators are free than the task needs
+
+# How accelerators are: the best and the worst of what was found.
+HEALTHY = "healthy"
+WARNING = "warning"  # jobs go on, somebody should look
+FAILURE = "failure"  # nothing new should be put there
+
 DOCKER = "docker"
 PROCESS = "process"
 AUTO = "auto"
@@ -73,10 +80,25 @@ class Health:
 
 @dataclass
 class GpuFacts:
-    vendor: str = ""
-    name: str = ""
+    vendor: str = ""  # nvidia | amd | intel | google | tenstorrent
+    name: str = ""  # as people call it: H100, MI300X, Gaudi2, n300
     memory_bytes: int = 0
-    uuid: str = ""
+    uuid: str = ""  # unique on the host; what leases and metrics go by
+    index: int = 0  # as the vendor's tool counts
+    product: str = ""  # the name in the tool's words
+    driver: str = ""  # version
+    bus_id: str = ""  # PCI address
+    nodes: List[str] = field(default_factory=list)  # device nodes that are its own
+    health: str = HEALTHY
+    health_message: str = ""
+
+
+@dataclass
+class HostHealth:
+    """The accelerators' health, and what is wrong in words. Hosts without accelerators are healthy."""
+
+    status: str = HEALTHY
+    message: str = ""
 
 
 @dataclass
@@ -93,6 +115,8 @@ class HostFacts:
     user: str = ""
     root: bool = False
     agent_version: str = ""
+    health: HostHealth = field(default_factory=HostHealth)
+    findings: List[str] = field(default_factory=list)  # tools that are there and do not answer, in words
 
 
 @dataclass
@@ -116,7 +140,7 @@ class Mount:
     target: str = ""  # absolute, in the task
     path: str = ""
     name: str = ""
-    optional: bool = False  # without it the task fails where `path` does not exist
+    optional: bool = False  # without it the task fails where the folder cannot be had
     read_only: bool = False
 
 
@@ -197,6 +221,7 @@ class EventsPage:
     run: str = ""  # Health.run; when it differs from the caller's, all tasks are in `tasks`
     seq: int = 0  # pass it as `after` next time
     tasks: List[TaskReport] = field(default_factory=list)
+    health: Optional[HostHealth] = None  # when it changed, and with all tasks
 
 
 @dataclass
