@@ -27,12 +27,13 @@ from dstack.server.effects.instances import InstanceEffects
 from dstack.server.effects.links import HostLinks
 from dstack.server.effects.probes import ProbeRunner
 from dstack.server.effects.tasks import TaskEffects
+from dstack.server.effects.upkeep import upkeep
 from dstack.server.engine.loop import Dispatch, Engine
 from dstack.server.exclusive import exclusive
 from dstack.server.logs.files import LogStore
 from dstack.server.parts import Parts
 from dstack.server.routes import install
-from dstack.server.services import backends_file, bootstrap
+from dstack.server.services import backends_file, bootstrap, chores
 from dstack.server.services.backends import ProjectBackends
 from dstack.server.services.configured import with_file
 from dstack.server.services.offers import OffersService
@@ -94,6 +95,7 @@ async def running(settings: Settings, clock: Clock) -> AsyncIterator[Running]:
             await server.parts.store.disown(server.parts.owner)
             try:
                 await backends_file.apply(server.parts, file)
+                await chores.begin_all(database, clock.now(), server.parts.owner, server.parts.backends.own)
                 async with _working(server.workers):
                     yield server
             finally:
@@ -127,8 +129,11 @@ def _wire(settings: Settings, clock: Clock, cipher: Cipher, database: Database, 
     links = HostLinks(store, logs, gauges, clock, backends, lambda: engine.kick(), lambda: acts.kick())
     instances = InstanceEffects(store, backends)
     tasks = TaskEffects(store, links, blobs, partial(resolve_secrets, database, cipher), settings)
-    acts = ActRunner(store, clock, owner, _handlers(instances, tasks), settings.act_workers, lambda: engine.kick())
-    probes = ProbeRunner({("instance", "describe_instance"): instances.describe}, lambda: engine.kick())
+    own_work = upkeep(store, backends, logs, blobs, settings, clock, owner)
+    handlers = {**_handlers(instances, tasks), **own_work.handlers}
+    acts = ActRunner(store, clock, owner, handlers, settings.act_workers, lambda: engine.kick())
+    askers = {("instance", "describe_instance"): instances.describe, **own_work.askers}
+    probes = ProbeRunner(askers, lambda: engine.kick())
 
     def touched(refs: set[Ref]) -> None:
         changes.publish(f"{ref.kind}:{ref.id}" for ref in refs)

@@ -26,6 +26,22 @@ class Rules:
     projects_per_user: int = 10
 
 
+DAY_S = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How long what is over is kept, in seconds; 0 is for ever. docs/guides/retention.md tells the rules."""
+
+    events_s: float = 30 * DAY_S
+    metrics_s: float = 3600.0
+    logs_s: float = 90 * DAY_S
+    runs_s: float = 365 * DAY_S
+    deleted_runs_s: float = 7 * DAY_S
+    fleets_s: float = 90 * DAY_S
+    uploads_s: float = 30 * DAY_S
+
+
 @dataclass(frozen=True)
 class Settings:
     """Durations in seconds, sizes in bytes. Every field is documented in docs/reference/environment.md."""
@@ -48,6 +64,7 @@ class Settings:
     shutdown_grace_s: float = 5.0
     prometheus: bool = False
     rules: Rules = field(default_factory=Rules)
+    keep: Keep = field(default_factory=Keep)
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)  # the newest first
 
     @property
@@ -90,6 +107,7 @@ class Settings:
             "log_level": env.get("DSTACK_SERVER_LOG_LEVEL"),
             "prometheus": _bool(env, "DSTACK_ENABLE_PROMETHEUS_METRICS"),
             "rules": _rules(env),
+            "keep": _keep(env),
             "encryption_keys": _keys(env),
         }
         values.update({k: v for k, v in overrides.items() if v is not None})
@@ -125,6 +143,28 @@ def _keys(env: Mapping[str, str]) -> tuple[bytes, ...]:
 def _rules(env: Mapping[str, str]) -> Rules:
     quota = _int(env, "DSTACK_SERVER_PROJECTS_PER_USER")
     return Rules() if quota is None else Rules(projects_per_user=quota)
+
+
+_TTL = {
+    "events_s": "DSTACK_SERVER_EVENTS_TTL_SECONDS",
+    "metrics_s": "DSTACK_SERVER_METRICS_TTL_SECONDS",
+    "logs_s": "DSTACK_SERVER_LOGS_TTL_SECONDS",
+    "runs_s": "DSTACK_SERVER_RUNS_TTL_SECONDS",
+    "deleted_runs_s": "DSTACK_SERVER_DELETED_RUNS_TTL_SECONDS",
+    "fleets_s": "DSTACK_SERVER_FLEETS_TTL_SECONDS",
+    "uploads_s": "DSTACK_SERVER_UPLOADS_TTL_SECONDS",
+}
+
+
+def _keep(env: Mapping[str, str]) -> Keep:
+    given: dict[str, float] = {}
+    for field_name, variable in _TTL.items():
+        seconds = _int(env, variable)
+        if seconds is not None and seconds < 0:
+            raise UsageError(f"{variable}={seconds}: expected 0, which is for ever, or a number of seconds")
+        if seconds is not None:
+            given[field_name] = float(seconds)
+    return Keep(**given)
 
 
 def _int(env: Mapping[str, str], name: str) -> int | None:

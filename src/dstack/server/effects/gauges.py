@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -13,8 +12,6 @@ from dstack.agentapi.wire import TaskMetrics, TaskReport, to_json
 from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
 from dstack.server.store.tables import job_gauge, job_metric
-
-KEEP_METRICS_S = 3600.0
 
 
 class Gauges:
@@ -35,11 +32,10 @@ class Gauges:
         self._changes.publish([f"job:{r.id}" for r in reports])
 
     async def sampled(self, samples: Sequence[tuple[str, TaskMetrics]], now: float) -> None:
-        """Append metrics; samples older than an hour are dropped, by our clock: a host's may be wrong."""
+        """Append metrics; retention deletes the old ones."""
         if not samples:
             return
         insert = sqlite_insert if self._database.sqlite else pg_insert
         rows = [{"job_id": job_id, "at": m.at, "sample": json.dumps(to_json(m))} for job_id, m in samples]
         async with self._database.write() as connection:
             await connection.execute(insert(job_metric).on_conflict_do_nothing(), rows)
-            await connection.execute(delete(job_metric).where(job_metric.c.at < now - KEEP_METRICS_S))

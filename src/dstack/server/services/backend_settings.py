@@ -21,6 +21,7 @@ from dstack.model.event import Event, EventTarget
 from dstack.model.instance import Instance
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
+from dstack.server.services.chores import begin_sweep
 from dstack.server.services.rows import fetch, live
 from dstack.server.services.wire import backends as wire
 from dstack.server.store.commit import record_events
@@ -133,6 +134,7 @@ async def put(parts: Parts, connection: AsyncConnection, project_id: str, config
     values = {"config": parts.backends.seal(config), "origin": origin, "updated_at": parts.clock.now()}
     if await _sealed(connection, project_id, config["type"]) is None:
         await connection.execute(insert(backend_t).values(**key, **values))
+        await begin_sweep(connection, project_id, config["type"], parts.clock.now())
     else:
         await connection.execute(update(backend_t).where(_of(project_id, [config["type"]])).values(**values))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from dstack.errors import ResourceNotFound
 from dstack.ids import new_id
@@ -13,14 +13,22 @@ from dstack.server.auth.identity import User
 from dstack.server.parts import Parts
 from dstack.server.store.tables import archive
 
+RENEW_S = 24 * 3600.0  # an upload that is asked for after this time counts as new
+
 
 async def get_by_hash(parts: Parts, caller: User, hash_: str) -> dict[str, Any]:
     """The caller's own upload. Raises ResourceNotFound."""
     own = (archive.c.user_id == caller.id, archive.c.hash == hash_)
+    columns = (archive.c.id, archive.c.hash, archive.c.created_at)
     async with parts.database.read() as connection:
-        row = (await connection.execute(select(archive.c.id, archive.c.hash).where(*own))).first()
+        row = (await connection.execute(select(*columns).where(*own))).first()
     if row is None:
         raise ResourceNotFound("Archive not found")
+    now = parts.clock.now()
+    if row.created_at < now - RENEW_S:
+        # It is about to be used: retention, which deletes what nobody uses for long, must not be quicker.
+        async with parts.database.write() as connection:
+            await connection.execute(update(archive).where(archive.c.id == row.id).values(created_at=now))
     return {"id": row.id, "hash": row.hash}
 
 

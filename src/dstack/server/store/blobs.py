@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -27,6 +28,22 @@ class BlobStore:
 
     def has(self, hash_: str) -> bool:
         return self.path(hash_).exists()
+
+    def older_than(self, before: float) -> list[str]:
+        """Names of files that were last written before this instant, those of broken uploads among them."""
+        found = []
+        with os.scandir(self._directory) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < before:
+                    found.append(entry.name)
+        return sorted(found)
+
+    def remove(self, name: str, before: float) -> None:
+        """Delete a file that `older_than` told, unless it was written anew meanwhile."""
+        path = self._directory / Path(name).name
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < before:
+                path.unlink()
 
     async def put(self, hash_: str, stream: AsyncIterator[bytes], limit: int) -> int:
         """Store the stream under its hash; answers its size.
