@@ -84,6 +84,17 @@ class JobArchive(BaseModel):
     path: str
 
 
+class JobMount(BaseModel):
+    """A folder of the host in the job: at `path` of the host, or kept there by the agent under `name`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: str
+    path: str = ""
+    name: str = ""
+    optional: bool = False
+
+
 class JobSpec(BaseModel):
     """Everything that is known at submission about how to run the job. May hold `${{ secrets.X }}` unresolved."""
 
@@ -108,6 +119,7 @@ class JobSpec(BaseModel):
     registry_password: str | None = None
     env: dict[str, str] = {}
     archives: tuple[JobArchive, ...] = ()
+    mounts: tuple[JobMount, ...] = ()
     ports: tuple[dict[str, Any], ...] = ()  # {"container_port", "local_port"}
     shm_gb: float | None = None
     cpu_limit: float | None = None  # cores; only where the person wrote an upper bound

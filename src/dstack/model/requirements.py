@@ -29,3 +29,4 @@ class Requirements(BaseModel):
     reuse_only: bool = False  # creation_policy: reuse
     needs_containers: tuple[str, ...] = ()  # fields of the job that the process runtime cannot honour
     privileged: bool = False
+    host_folders: bool = False  # instance volumes, those without which the job cannot run

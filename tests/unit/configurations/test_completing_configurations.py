@@ -65,7 +65,8 @@ def test_without_a_profile_the_configuration_stands():
 @pytest.mark.parametrize(
     "fields",
     [
-        {"nodes": 2}, {"groups": [{"commands": ["a"]}], "commands": []}, {"volumes": ["v:/x"]}, {"repos": ["."]},
+        {"nodes": 2}, {"groups": [{"commands": ["a"]}], "commands": []}, {"repos": ["."]},
+        {"volumes": [{"name": ["v", "w"], "path": "/x"}]},
         {"docker": True}, {"nvcc": True}, {"dstack": True},
         {"utilization_policy": {"min_gpu_utilization": 1, "time_window": "5m"}}, {"reservation": "r"},
     ],
@@ -89,6 +90,11 @@ def test_what_a_run_can_do_without_is_only_noted():
     configuration = task(ports=[80], stop_criteria="all-done", nodes=1)
     assert unsupported(configuration) == []
     assert [line.split(":")[0] for line in notices(configuration)] == ["ports", "stop_criteria"]
+
+
+def test_a_mount_by_name_is_told_to_be_a_folder_of_the_host():
+    (line,) = notices(task(volumes=["cache:/cache", "/data:/data"]))
+    assert line == "volumes: 'cache' is no volume of the project: each host keeps a folder of that name for later runs"
 
 
 def test_what_is_executed_is_neither_refused_nor_noted():

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dstack.control.policy import idle
 from dstack.control.scheduling.needs import spot_of
 from dstack.ids import derived_id
-from dstack.model.configurations.parts import EnvSentinel, PortMapping
+from dstack.model.configurations.parts import EnvSentinel, InstanceMountPoint, PortMapping
 from dstack.model.configurations.task import TaskConfiguration
-from dstack.model.job import Job, JobArchive, JobSpec, Retry
+from dstack.model.job import Job, JobArchive, JobMount, JobSpec, Retry
 from dstack.model.profile import (
     DEFAULT_STOP_S,
     CreationPolicy,
@@ -25,6 +25,7 @@ from dstack.model.requirements import Requirements
 from dstack.model.resources import ResourcesSpec
 from dstack.model.run import Run, RunSpec, RunStatus
 from dstack.values.cron import next_instant
+from dstack.values.interpolate import interpolate
 
 
 def requirements(
@@ -51,6 +52,7 @@ def requirements(
         reuse_only=p.creation_policy is CreationPolicy.REUSE,
         needs_containers=_needs_containers(configuration),
         privileged=configuration.privileged or bool(configuration.docker),
+        host_folders=any(not mount.optional for mount in _mounts(configuration, 0)),
     )
 
 
@@ -89,6 +91,7 @@ def job_spec(spec: RunSpec, run_name: str, *, job_num: int = 0, replica_num: int
         registry_password=auth.password if auth else None,
         env=_env(c.env),
         archives=tuple(JobArchive(hash=a.hash, path=a.path) for a in spec.file_archives),
+        mounts=_mounts(c, job_num),
         ports=tuple({"container_port": m.container_port, "local_port": m.local_port} for m in ports),
         shm_gb=resources.shm_size,
         cpu_limit=resources.cpu.count.max,
@@ -173,9 +176,23 @@ def _needs_containers(c: TaskConfiguration) -> tuple[str, ...]:
         "privileged": c.privileged,
         "user": c.user,
         "entrypoint": c.entrypoint,
-        "volumes": c.volumes,
     }
     return tuple(name for name, value in written.items() if value)
+
+
+def _mounts(c: TaskConfiguration, job_num: int) -> tuple[JobMount, ...]:
+    """Folders of the host. A name that is no volume of the project is a folder that each host keeps under it."""
+
+    def resolved(name: str) -> str:
+        return interpolate(name, {"dstack.node_rank": str(job_num), "dstack.job_num": str(job_num)}.get)
+
+    found = []
+    for mount in c.volumes:
+        if isinstance(mount, InstanceMountPoint):
+            found.append(JobMount(target=mount.path, path=mount.instance_path, optional=mount.optional))
+        elif isinstance(mount.name, str):
+            found.append(JobMount(target=mount.path, name=resolved(mount.name)))
+    return tuple(found)
 
 
 def _env(env: Mapping[str, str | EnvSentinel]) -> dict[str, str]:

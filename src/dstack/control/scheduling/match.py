@@ -124,6 +124,9 @@ def _runtime(needs: Needs, m: Machine) -> Miss | None:
         return Miss("runtime", reason, 1.0, hint=f"remove {fields}, or use a machine with Docker")
     if needs.privileged and m.offer.containers_only:
         return Miss("runtime", f"backend {m.offer.backend} runs containers only, without `privileged`", 1.0)
+    if needs.host_folders and m.offer.containers_only:
+        reason = f"backend {m.offer.backend} runs containers only, without instance volumes"
+        return Miss("runtime", reason, 1.0, hint="write `optional: true` in `volumes` to go on without")
     return None
 
 

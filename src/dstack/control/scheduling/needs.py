@@ -46,6 +46,7 @@ class Needs:
     max_price: float | None
     needs_containers: tuple[str, ...] = ()
     privileged: bool = False
+    host_folders: bool = False
 
 
 def of_requirements(requirements: Requirements) -> Needs:
@@ -60,6 +61,7 @@ def of_requirements(requirements: Requirements) -> Needs:
         max_price=requirements.max_price,
         needs_containers=requirements.needs_containers,
         privileged=requirements.privileged,
+        host_folders=requirements.host_folders,
     )
 
 

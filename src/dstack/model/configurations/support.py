@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from dstack.errors import ConfigurationError
 from dstack.model.configurations.fleet import FleetConfiguration
 from dstack.model.configurations.hints import remarks
+from dstack.model.configurations.parts import VolumeMountPoint
 from dstack.model.configurations.task import TaskConfiguration
 from dstack.model.profile import ProvisioningParams
 
@@ -23,7 +24,11 @@ class _Rule(NamedTuple):
 _REFUSED = (
     _Rule("nodes", "tasks on several nodes are not executed yet", lambda nodes: isinstance(nodes, int) and nodes > 1),
     _Rule("groups", "tasks on several nodes are not executed yet", lambda groups: groups is not None),
-    _Rule("volumes", "volumes are not mounted yet"),
+    _Rule(
+        "volumes",
+        "one of several network volumes cannot be mounted yet; name one",
+        lambda mounts: any(_several(mount) for mount in mounts),
+    ),
     _Rule("repos", "repositories are not brought into the run yet; `files` uploads local files"),
     _Rule("docker", "Docker inside the run is not provided yet"),
     _Rule("nvcc", "the image with the CUDA compiler is not chosen yet; name one with `image`"),
@@ -58,7 +63,21 @@ def unsupported(configuration: ProvisioningParams) -> list[str]:
 
 def notices(configuration: ProvisioningParams) -> list[str]:
     """What the plan only mentions, because the run makes sense without it."""
-    return _matching(_NOTED, configuration) + remarks(configuration)
+    return _matching(_NOTED, configuration) + _kept_by_hosts(configuration) + remarks(configuration)
+
+
+def _kept_by_hosts(configuration: ProvisioningParams) -> list[str]:
+    """Mounts by name: the project has no volume of that name, so the hosts keep a folder."""
+    names = [m.name for m in getattr(configuration, "volumes", ()) if isinstance(m, VolumeMountPoint)]
+    return [
+        f"volumes: '{name}' is no volume of the project: each host keeps a folder of that name for later runs"
+        for name in names
+        if isinstance(name, str)
+    ]
+
+
+def _several(mount: Any) -> bool:
+    return isinstance(mount, VolumeMountPoint) and not isinstance(mount.name, str)
 
 
 def _matching(rules: tuple[_Rule, ...], configuration: ProvisioningParams) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dstack.agentapi.wire import CodeArchive, RegistryAuth, TaskSpec
+from dstack.agentapi.wire import CodeArchive, Mount, RegistryAuth, TaskSpec
 from dstack.model.instance import Instance
 from dstack.model.job import Job
 from dstack.server.settings import Settings
@@ -54,6 +54,8 @@ def task_spec(
         ports=[p["container_port"] for p in spec.ports],
         log_quota_bytes_per_hour=settings.log_quota_per_hour,
         mpi_hostfile=_hostfile(job, instance),
+        gpus=_gpus(job, instance),
+        mounts=[Mount(target=m.target, path=m.path, name=m.name, optional=m.optional) for m in spec.mounts],
     )
 
 
