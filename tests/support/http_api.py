@@ -34,6 +34,7 @@ from dstack.server.store.database import Database
 from dstack.server.store.migrate import upgrade
 from dstack.server.store.store import Store
 from support import openapi, own_document, postgres
+from support.restoring import Restored
 
 TOKEN = "the-admin-token"
 DEADLINE_S = 30.0
@@ -89,10 +90,14 @@ class StillEngine:
 
 @dataclass(frozen=True)
 class FirstStart:
-    """A data folder and, on PostgreSQL, the database after the first start of a server; tests have copies of both."""
+    """A data folder and, on PostgreSQL, the database after the first start of a server.
+
+    Tests have copies of the folder; the database is put back for each.
+    """
 
     folder: Path
     database_url: str | None
+    database: Restored | None = None
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +131,7 @@ def first_start(folder: Path, server: str | None) -> FirstStart:
     """`server`: the base URL of a PostgreSQL; None is SQLite."""
     url = postgres.new_database(server) if server else None
     asyncio.run(_first_start(settings_in(folder, url)))
-    return FirstStart(folder, url)
+    return FirstStart(folder, url, Restored(url) if url else None)
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +161,9 @@ async def still(tmp_path: Path, first_started: FirstStart, this_machine: LocalBa
 async def standing_still(folder: Path, first: FirstStart, machine: LocalBackend) -> AsyncIterator[Parts]:
     """Everything that routes need, with an engine that stands still."""
     shutil.copytree(first.folder, folder)
-    settings = settings_in(folder, await postgres.copy_of(first.database_url) if first.database_url else None)
+    if first.database is not None:
+        await first.database.put_back()
+    settings = settings_in(folder, first.database_url)
     clock = WallClock()
     database = Database(settings.resolved_database_url)
     changes = Changes(clock.now())
@@ -184,8 +191,6 @@ async def standing_still(folder: Path, first: FirstStart, machine: LocalBackend)
     finally:
         await backends.aclose()
         await database.close()
-        if settings.database_url:
-            await postgres.drop(settings.database_url)
 
 
 @pytest.fixture

@@ -57,30 +57,6 @@ def new_database(server: str) -> str:
     return _with_database(server, name)
 
 
-async def copy_of(url: str) -> str:
-    """The URL of a new database with all that the other one holds; nobody may be connected to that."""
-    head, _, query = url.partition("?")
-    server, _, template = head.rpartition("/")
-    base = f"{server}/" + (f"?{query}" if query else "")
-    name = f"test_{uuid4().hex}"
-    await _create(_with_database(base, "postgres"), name, template)
-    return _with_database(base, name)
-
-
-async def drop(url: str) -> None:
-    """Nobody may be connected to it any more."""
-    import asyncpg
-
-    head, _, query = url.partition("?")
-    server, _, name = head.rpartition("/")
-    base = f"{server}/" + (f"?{query}" if query else "")
-    connection = await asyncpg.connect(_with_database(base, "postgres").replace("+asyncpg", ""))
-    try:
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-    finally:
-        await connection.close()
-
-
 def missing(reason: str) -> None:
     """Skip where a person runs the tests, fail where everything has to be there."""
     if os.environ.get("CI"):
@@ -88,12 +64,12 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
-async def _create(url: str, name: str, template: str = "template1") -> None:
+async def _create(url: str, name: str) -> None:
     import asyncpg
 
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
-        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        await connection.execute(f'CREATE DATABASE "{name}"')
     finally:
         await connection.close()
 
