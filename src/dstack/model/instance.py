@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -59,7 +59,11 @@ class HostInfo(BaseModel):
     memory_mib: int = 0
     disk_mib: int = 0
     gpus: int = 0
+    gpu_driver: str = ""
     user: str = ""
+    health: Literal["healthy", "warning", "failure"] = "healthy"  # of its accelerators
+    health_message: str = ""
+    health_at: float | None = None  # when it was told so
 
 
 class Instance(Row):

@@ -54,6 +54,14 @@ class LinkUp(_Observation):
     host: HostInfo
 
 
+class HostHealth(_Observation):
+    """How the accelerators of a linked host are now."""
+
+    type: Literal["host_health"] = "host_health"
+    health: Literal["healthy", "warning", "failure"]
+    message: str = ""
+
+
 class LinkDown(_Observation):
     type: Literal["link_down"] = "link_down"
     message: str = ""
@@ -150,6 +158,7 @@ Observation = Annotated[
     | Vanished
     | LinkUp
     | LinkDown
+    | HostHealth
     | TaskAccepted
     | TaskRefused
     | TaskReported

@@ -18,7 +18,7 @@ from dstack.model.observation import LinkDown, LinkUp, TaskLost, TaskReported
 from dstack.model.row import Ref
 from dstack.server.effects.gauges import Gauges
 from dstack.server.effects.log_pull import LogPull
-from dstack.server.effects.reports import host_info, reported
+from dstack.server.effects.reports import host_health, host_info, reported
 from dstack.server.logs.files import LogStore
 from dstack.server.store.acts import Seen
 from dstack.server.store.codec import decode
@@ -138,7 +138,7 @@ class HostLink:
             while True:
                 page = await client.events(page.run, page.seq, POLL_S)
                 ours, over = await self._sort(page.tasks)
-                await self._tell(ours)
+                await self._tell(ours, [(self._instance.ref, host_health(page.health))] if page.health else None)
                 await self._clean(over)
 
     async def _resume(self, up: LinkUp, tasks: list[TaskReport], expected: list[Job]) -> None:

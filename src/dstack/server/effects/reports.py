@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from dstack.agentapi import wire
 from dstack.agentapi.wire import PENDING, HostFacts, TaskReport
 from dstack.model.instance import HostInfo
-from dstack.model.observation import TaskReported
+from dstack.model.observation import HostHealth, TaskReported
 
 
 def reported(report: TaskReport) -> TaskReported | None:
@@ -35,5 +38,19 @@ def host_info(facts: HostFacts) -> HostInfo:
         memory_mib=facts.memory_bytes // 1024**2,
         disk_mib=facts.disk_bytes // 1024**2,
         gpus=len(facts.gpus),
+        gpu_driver=facts.gpus[0].driver if facts.gpus else "",
         user=facts.user,
+        health=_status(facts.health),
+        health_message=facts.health.message,
     )
+
+
+def host_health(health: wire.HostHealth) -> HostHealth:
+    return HostHealth(health=_status(health), message=health.message)
+
+
+def _status(health: wire.HostHealth) -> Literal["healthy", "warning", "failure"]:
+    """What a newer agent says and we do not know is for people to look at."""
+    if health.status == wire.HEALTHY:
+        return "healthy"
+    return "failure" if health.status == wire.FAILURE else "warning"
