@@ -20,8 +20,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from support.hosts_one import TestHost, generate_key, run
+from support.hosts_one import TestHost, control_group, generate_key, remove_control_groups, run
 
+NAMES = ("host-a", "host-b", "host-c", "login", "bare")  # what there is where nobody says otherwise
+WITHOUT_DOCKER = ("login", "bare")
+FOLDERS, PREFIX = Path("/var/tmp"), "dstack-hosts-"
 PARTS = ("sshd", "ssh-keygen", "sudo", "ip", "iptables", "dockerd", "nsenter", "unshare")
 KEEP_ALIVE = "import os, signal, sys\nos.write(1, b'up\\n')\nwhile sys.argv[1] == '1' and os.read(0, 1): pass\n"
 KEEP_ALIVE += "while sys.argv[1] != '1': signal.pause()\n"
@@ -72,7 +75,7 @@ class Hosts:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.fabric_pid, signal.SIGKILL)
             if self._fabric is not None:
-                self._fabric.wait()
+                self._fabric.communicate()
         self.fabric_pid = 0
         _wait_for(lambda: _removed(self.folder), 10.0)
 
@@ -83,6 +86,8 @@ class Hosts:
             saved = json.loads((folder / "hosts.json").read_text())
         except (OSError, ValueError):
             return None
+        if _network_of(saved["fabric"]) != saved.get("network"):
+            return None  # ended meanwhile; the number may be another's by now
         hosts = cls(folder, owned=False)
         hosts.subnet, hosts.fabric_pid = saved["subnet"], saved["fabric"]
         for each in saved["hosts"]:
@@ -101,7 +106,8 @@ class Hosts:
 
     def _save(self) -> None:
         hosts = [{"name": h.name, "address": h.address, "pid": h.pid, "docker": h.docker} for h in self.all.values()]
-        saved = {"subnet": self.subnet, "fabric": self.fabric_pid, "hosts": hosts}
+        network = _network_of(self.fabric_pid)
+        saved = {"subnet": self.subnet, "fabric": self.fabric_pid, "network": network, "hosts": hosts}
         (self.folder / "hosts.json").write_text(json.dumps(saved))
 
     def _start_fabric(self) -> None:
@@ -148,12 +154,34 @@ class Hosts:
 @contextlib.contextmanager
 def hosts_up(names: Sequence[str], without_docker: Sequence[str] = ()) -> Iterator[Hosts]:
     """Hosts for the length of a block."""
-    hosts = Hosts(Path(tempfile.mkdtemp(prefix="dstack-hosts-", dir="/var/tmp")))
+    sweep()
+    hosts = Hosts(Path(tempfile.mkdtemp(prefix=PREFIX, dir=FOLDERS)))
     try:
         hosts.start(names, without_docker)
         yield hosts
     finally:
         hosts.stop()
+
+
+def sweep() -> None:
+    """Remove what hosts left whose owner was killed: the kernel took all but their folders and control groups."""
+    for folder in FOLDERS.glob(PREFIX.rstrip("-") + "*"):
+        try:
+            saved = json.loads((folder / "hosts.json").read_text())
+        except (OSError, ValueError):
+            continue  # they are just being made
+        if _network_of(saved["fabric"]) != saved.get("network"):
+            for each in saved["hosts"]:
+                remove_control_groups(control_group(folder.name, each["name"]))
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _network_of(pid: int) -> str:
+    """The name of a process's network namespace; "" when there is no such process."""
+    try:
+        return str(Path(f"/proc/{pid}/ns/net").readlink())
+    except OSError:
+        return ""
 
 
 def _removed(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from support.docker_engine import answers, import_busybox
 BOOT_SCRIPT = Path(__file__).with_name("hosts_boot.sh")
 SUDOER, PLAIN = "ubuntu", "plain"  # accounts: one with sudo without a password, one without any sudo
 START_S = 60.0
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 SSHD = """\
 HostKey /etc/ssh/ssh_host_ed25519_key
 PidFile /run/sshd.pid
@@ -89,10 +90,10 @@ class TestHost:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         if self._outer is not None:
-            self._outer.wait()
+            self._outer.communicate()
         wait_until(lambda: not Path(f"/proc/{self.pid}/root/etc").exists(), f"{self.name} is off")
         self.pid = 0
-        self._remove_control_groups()
+        remove_control_groups(self._control_group)
 
     def reboot(self) -> None:
         self.power_off()
@@ -189,7 +190,7 @@ class TestHost:
 
     @property
     def _control_group(self) -> str:
-        return f"/dstack-test-{self._folder.parent.name}-{self.name}"
+        return control_group(self._folder.parent.name, self.name)
 
     def _inside(self, command: Sequence[str]) -> list[str]:
         return ["nsenter", "-t", str(self.pid), "-m", "-n", "-p", "-u", "-i", "--", *command]
@@ -214,7 +215,9 @@ class TestHost:
         self.pid = int(Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children").read_text().split()[0])
 
     def _plug_in(self) -> None:
-        peer = ["peer", "name", "eth0", "netns", str(self.pid)]
+        # The same card after a reboot: who talked to it before has its number in mind.
+        card = "02:d5:" + ":".join(f"{int(part):02x}" for part in self.address.split("."))
+        peer = ["peer", "name", "eth0", "address", card, "netns", str(self.pid)]
         self._in_fabric("-n", "ip", "link", "add", self._port, "type", "veth", *peer)
         self._in_fabric("-n", "ip", "link", "set", self._port, "master", "br0", "up")
         self.run("ip", "addr", "add", f"{self.address}/24", "dev", "eth0")
@@ -241,14 +244,22 @@ class TestHost:
         if not self.docker:
             self.run("sh", "-c", "rm -f $(which -a dockerd docker)")
 
-    def _remove_control_groups(self) -> None:
-        for top in Path("/sys/fs/cgroup").glob("**" + self._control_group):
-            for folder in sorted(top.rglob("*"), reverse=True):
-                if folder.is_dir():
-                    with contextlib.suppress(OSError):
-                        folder.rmdir()
-            with contextlib.suppress(OSError):
-                top.rmdir()
+
+def control_group(hosts: str, name: str) -> str:
+    """What a host's engine puts its containers under."""
+    return f"/dstack-test-{hosts}-{name}"
+
+
+def remove_control_groups(name: str) -> None:
+    """Those that an engine left which was killed, in every hierarchy."""
+    tops = [path / name.lstrip("/") for path in (CONTROL_GROUPS, *CONTROL_GROUPS.iterdir())]
+    for top in filter(Path.is_dir, tops):
+        for folder in sorted(top.rglob("*"), reverse=True):
+            if folder.is_dir():
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+        with contextlib.suppress(OSError):
+            top.rmdir()
 
 
 def generate_key(path: Path, host: TestHost | None = None) -> None:

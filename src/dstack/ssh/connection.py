@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import asyncssh
@@ -51,10 +52,25 @@ async def open_connection(
             keepalive_count_max=KEEPALIVE_COUNT,
         )
     except (OSError, TimeoutError, asyncssh.Error) as e:
+        if pinned and client.offered is None and isinstance(e, asyncssh.DisconnectError):
+            # Either side hangs up when the host has no key of the pinned kind any more, and neither says why.
+            client.offered = await _present_key(hop, tunnel)
+            if client.offered not in (None, pinned):
+                raise _changed(hop, pinned, client.offered) from e
         raise _in_words(e, hop, key, client.offered, pinned, tunnel is not None) from e
     proven = connection.get_server_host_key()
     assert proven is not None
     return Opened(connection, public_line(proven))
+
+
+async def _present_key(hop: Hop, tunnel: asyncssh.SSHClientConnection | None) -> str | None:
+    """The key that the host shows to somebody who knows none; None when it shows none."""
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            key = await asyncssh.get_server_host_key(hop.hostname, hop.port, tunnel=tunnel or (), config=None)
+    except (OSError, TimeoutError, asyncssh.Error):
+        return None
+    return public_line(key) if key is not None else None
 
 
 class _Client(asyncssh.SSHClient):

@@ -171,7 +171,9 @@ class SshHosts:
         async with link.lock:  # many ask at once when an agent goes down: one of them starts it
             if link.relay:
                 return await self._open_relay(link)
+            link.agent_seen = False
             started = await _ensure(link, id)
+            link.agent_seen = True
             try:
                 return await open_socket(link.connection, SOCKET)
             except asyncssh.ChannelOpenError:

@@ -18,7 +18,7 @@ def private_key(text: str) -> asyncssh.SSHKey:
     except asyncssh.KeyEncryptionError as e:
         raise AccessDenied("The private key is protected by a passphrase", hint=NO_PASSPHRASE) from e
     except (asyncssh.KeyImportError, ValueError) as e:
-        raise AccessDenied(_unreadable(text), hint=NO_PASSPHRASE) from e
+        raise AccessDenied(_unreadable(text, str(e)), hint=NO_PASSPHRASE) from e
     return key
 
 
@@ -32,9 +32,9 @@ def fingerprint(line: str) -> str:
     return asyncssh.import_public_key(line).get_fingerprint()
 
 
-def _unreadable(text: str) -> str:
+def _unreadable(text: str, why: str) -> str:
     # asyncssh says "Unable to decrypt" or "Passphrase must be specified" in more than one class of error.
-    if "ENCRYPTED" in text:
+    if "encrypted" in why or "ENCRYPTED" in text:
         return "The private key is protected by a passphrase"
     if text.lstrip().startswith(("ssh-", "ecdsa-")):
         return "This is a public key; the private one is needed"

@@ -1,7 +1,8 @@
 # One look at a host: prints `key<TAB>value` lines, changes nothing. Runs as the login user in any POSIX shell.
 main() {
     LC_ALL=C
-    PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin:/opt/rocm/bin:/usr/local/cuda/bin:/snap/bin"
+    # The system's own first: a Python of the user's (pyenv, conda) may go when the user does.
+    PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/rocm/bin:/usr/local/cuda/bin:/snap/bin:$PATH"
     export LC_ALL PATH
     uid=$(id -u)
     say uid "$uid"
@@ -31,7 +32,8 @@ pythons() {
         path=$(command -v "$name")
         version=$("$path" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue
         say python "$version $path"
-        [ -n "$python" ] || python=$path
+        python=$path
+        case $version in 3.[0-7].* | 2.*) ;; *) break ;; esac
     done
     for name in apt-get dnf yum zypper apk pacman; do
         have "$name" && say package_manager "$name" && break

@@ -135,12 +135,13 @@ def start() -> None:
 
 def stop() -> None:
     """End the agent, asked first; its tasks go on. Returns when it is gone."""
+    pid = running()
     if managed() and os.path.exists(UNIT):
         _systemctl("stop", UNIT_NAME)
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + STOP_S
-        pid = running()
-        if pid:
+        if running():
+            pid = running()
             _signal(pid, number)
         # It lets go of the lock a moment before it ends.
         while (running() or (pid and os.path.exists("/proc/%d" % pid))) and time.monotonic() < deadline:

@@ -1,0 +1,61 @@
+"""Hosts left: as they were found, and only those that are ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from dstack.ssh.errors import HostUnreachable
+from dstack.ssh.host import PinnedKeys
+from e2e.ssh import jobs
+from e2e.ssh.conftest import Reach
+from support.docker_engine import call
+from support.hosts import Hosts
+
+pytestmark = pytest.mark.root
+
+
+async def test_a_host_that_is_left_is_as_it_was_found(hosts: Hosts, reach: Reach) -> None:
+    host = hosts["host-a"]
+    files, networks = host.files(), call(host.docker_url, "GET", "/networks")
+    id, _ = await reach.ready(host)
+    client = await reach.client(id)
+    await jobs.start(client, "sleep 600")
+    await client.aclose()
+    assert host.files() != files
+    await reach.offboard(id)
+    reach.lost(id)
+    assert host.files() == files
+    assert not host.path("/opt/dstack").exists() and not host.path("/var/lib/dstack").exists()
+    assert not host.path("/run/dstack").exists()
+    assert call(host.docker_url, "GET", "/containers/json?all=true") == []
+    assert {n["Name"] for n in call(host.docker_url, "GET", "/networks")} == {n["Name"] for n in networks}
+    assert not [line for line in host.processes() if "dstack/agent" in line or "sleep 600" in line]
+
+
+async def test_leaving_a_host_twice_changes_nothing(hosts: Hosts, reach: Reach) -> None:
+    id, _ = await reach.ready(hosts["host-a"])
+    await reach.offboard(id)
+    await reach.offboard(id)
+    reach.lost(id)
+
+
+async def test_leaving_a_host_that_is_somebody_elses_now_touches_nothing(hosts: Hosts, reach: Reach) -> None:
+    id, _ = await reach.ready(hosts["host-a"])
+    await reach.ssh.offboard("another", reach.at(hosts["host-a"]), reach.credentials(), PinnedKeys())
+    client = await reach.client(id)
+    assert (await client.health()).version
+    await client.aclose()
+
+
+async def test_a_host_whose_engine_is_down_is_not_called_clean(hosts: Hosts, reach: Reach) -> None:
+    host = hosts["host-a"]
+    id, _ = await reach.ready(host)
+    host.kill_docker()
+    try:
+        with pytest.raises(HostUnreachable, match="Docker does not answer"):
+            await reach.offboard(id)
+    finally:
+        host.start_docker()
+    await reach.offboard(id)
+    reach.lost(id)
+    assert not host.path("/opt/dstack").exists()
