@@ -67,7 +67,7 @@ class Host:
         backends = ProjectBackends(database, cipher, self.clock, Registry.installed(), own, context)
         gauges = Gauges(database, Changes(self.clock.now()))
         kicks = (lambda: self._kick("engine")), (lambda: self._kick("acts"))
-        self.links = HostLinks(self.store, self.logs, gauges, self.clock, backends, *kicks)
+        self.links = HostLinks(self.store, "me", self.logs, gauges, self.clock, backends, *kicks)
         settings = Settings(data_dir=folder)
         self.effects = TaskEffects(self.store, self.links, BlobStore(folder / "blobs"), no_secrets, settings)
 

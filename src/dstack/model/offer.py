@@ -57,6 +57,7 @@ class Offer(_Noun):
     elastic_disk: bool = False  # the disk can be created with the size that is asked for
     # Values that a person did not write never drop this offer (a person's own machine).
     lenient_defaults: bool = False
+    server_id: str | None = None  # the machine is that of one server, and no other reaches it
 
     @property
     def spot(self) -> bool:

@@ -17,7 +17,6 @@ from dstack.agent.bundle import build
 from dstack.backends.base import Backend, BackendContext
 from dstack.backends.registry import Registry
 from dstack.clock import Clock, WallClock
-from dstack.ids import new_id
 from dstack.model.row import Ref
 from dstack.server.auth.cipher import Cipher
 from dstack.server.auth.sealing import open_cipher
@@ -25,12 +24,14 @@ from dstack.server.effects.acts import ActRunner, Handler
 from dstack.server.effects.gauges import Gauges
 from dstack.server.effects.instances import InstanceEffects
 from dstack.server.effects.links import HostLinks
-from dstack.server.effects.probes import ProbeRunner
+from dstack.server.effects.presence import ACTS, Presence
+from dstack.server.effects.probes import ProbeRunner, within_reach
 from dstack.server.effects.tasks import TaskEffects
 from dstack.server.effects.upkeep import upkeep
 from dstack.server.engine.loop import Dispatch, Engine
 from dstack.server.exclusive import exclusive
 from dstack.server.logs.files import LogStore
+from dstack.server.membership import enter, leave, myself, recheck
 from dstack.server.parts import Parts
 from dstack.server.routes import install
 from dstack.server.services import backends_file, bootstrap, chores
@@ -43,6 +44,8 @@ from dstack.server.store.blobs import BlobStore
 from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
 from dstack.server.store.migrate import upgrade
+from dstack.server.store.news import News
+from dstack.server.store.servers import Member
 from dstack.server.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -55,6 +58,7 @@ class Running:
     parts: Parts
     token: str | None
     workers: Sequence[Callable]
+    presence: Presence
 
 
 def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
@@ -86,19 +90,21 @@ def _http(lifespan: Callable | None) -> FastAPI:
 @asynccontextmanager
 async def running(settings: Settings, clock: Clock) -> AsyncIterator[Running]:
     """Everything but HTTP: data folder, database, engine, effects, links. Raises DstackError when it cannot start."""
-    with exclusive(settings.data_dir):
+    with exclusive(settings.data_dir, settings.resolved_database_url):
         file = backends_file.read(settings.data_dir, settings.default_project)
         settings = with_file(settings, file)
         cipher, database, token = await _open(settings, clock)
         try:
-            server = _wire(settings, clock, cipher, database, token)
-            await server.parts.store.disown(server.parts.owner)
+            me = myself(settings)
+            server = _wire(settings, clock, cipher, database, token, me)
+            await enter(database, settings, me, clock)
             try:
                 await backends_file.apply(server.parts, file)
                 await chores.begin_all(database, clock.now(), server.parts.owner, server.parts.backends.own)
                 async with _working(server.workers):
                     yield server
             finally:
+                await leave(server.presence)
                 await server.parts.backends.aclose()
         finally:
             await database.close()
@@ -116,30 +122,43 @@ async def _open(settings: Settings, clock: Clock) -> tuple[Cipher, Database, str
     return cipher, database, token
 
 
-def _wire(settings: Settings, clock: Clock, cipher: Cipher, database: Database, token: str | None) -> Running:
-    owner = _owner(settings)
+def _wire(
+    settings: Settings, clock: Clock, cipher: Cipher, database: Database, token: str | None, me: Member
+) -> Running:
+    owner = me.id
     backends = _backends(settings, clock, cipher, database)
-    changes = Changes(clock.now())
-    offers = OffersService(backends, clock)
+    # A SQLite file has one server: there is nobody to tell.
+    url, heard, missed = settings.resolved_database_url, lambda t: presence.heard(t), lambda: presence.missed()
+    news = None if database.sqlite else News(url, me.session, heard, missed)
+    changes = Changes(clock.now(), lambda keys: presence.tell(keys))
+    offers = OffersService(backends, clock, me.id)
     store = Store(database, offers.all)
-    logs = LogStore(settings.data_dir / "logs", database, changes)
-    blobs = BlobStore(settings.data_dir / "blobs")
+    logs = LogStore(settings.storage_dir / "logs", database, changes)
+    blobs = BlobStore(settings.storage_dir / "blobs")
     gauges = Gauges(database, changes)
 
-    links = HostLinks(store, logs, gauges, clock, backends, lambda: engine.kick(), lambda: acts.kick())
+    kick_engine, kick_acts = lambda: engine.kick(), lambda: acts.kick()
+    recheck_me = partial(recheck, database, settings, me, clock)
+    presence = Presence(store, me, clock, changes, news, kick_engine, kick_acts, recheck_me)
+    of_links = logs, gauges, clock, backends, kick_engine, kick_acts
+    links = presence.links = HostLinks(store, me.id, *of_links, lambda: presence.others)
     instances = InstanceEffects(store, backends)
     tasks = TaskEffects(store, links, blobs, partial(resolve_secrets, database, cipher), settings)
     own_work = upkeep(store, backends, logs, blobs, settings, clock, owner)
     handlers = {**_handlers(instances, tasks), **own_work.handlers}
-    acts = ActRunner(store, clock, owner, handlers, settings.act_workers, lambda: engine.kick())
-    askers = {("instance", "describe_instance"): instances.describe, **own_work.askers}
-    probes = ProbeRunner(askers, lambda: engine.kick())
+    acts = ActRunner(store, clock, owner, handlers, settings.act_workers, kick_engine, presence.scan_s)
+    describe = within_reach(database, owner, instances.describe)
+    probes = ProbeRunner({("instance", "describe_instance"): describe, **own_work.askers}, kick_engine)
+
+    def recorded() -> None:
+        acts.kick()
+        presence.tell([ACTS])  # the host may be another server's
 
     def touched(refs: set[Ref]) -> None:
         changes.publish(f"{ref.kind}:{ref.id}" for ref in refs)
         links.notice(refs)
 
-    engine = Engine(store, clock, owner, Dispatch(acts.kick, probes.ask, touched))
+    engine = Engine(store, clock, owner, Dispatch(recorded, probes.ask, touched), presence.scan_s)
     parts = Parts(
         settings=settings,
         clock=clock,
@@ -154,7 +173,8 @@ def _wire(settings: Settings, clock: Clock, cipher: Cipher, database: Database, 
         backends=backends,
         owner=owner,
     )
-    return Running(parts, token, (engine.run, acts.run, links.run, probes.run))
+    workers = (engine.run, acts.run, links.run, probes.run, presence.run, *((news.run,) if news else ()))
+    return Running(parts, token, workers, presence)
 
 
 def _handlers(instances: InstanceEffects, tasks: TaskEffects) -> dict[tuple[str, str], Handler]:
@@ -184,16 +204,6 @@ def _backends(settings: Settings, clock: Clock, cipher: Cipher, database: Databa
         local = {"type": "local", "runtime": settings.local_runtime, "docker_host": settings.local_docker_host}
         own["local"] = registry.make(local, context("local"))
     return ProjectBackends(database, cipher, clock, registry, own, context("backends"))
-
-
-def _owner(settings: Settings) -> str:
-    """The name under which this server claims work: the same after a restart, so that it takes up its own claims."""
-    file = settings.data_dir / "server.id"
-    owner = file.read_text().strip() if file.exists() else ""
-    if not owner:  # a crash, or a full disk, can have left it empty
-        owner = new_id()
-        file.write_text(owner)
-    return owner
 
 
 @asynccontextmanager

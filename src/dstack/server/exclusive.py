@@ -1,4 +1,4 @@
-"""One server per data folder."""
+"""One server per data folder, and per SQLite file."""
 
 from __future__ import annotations
 
@@ -7,19 +7,51 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy.engine import make_url
+
 from dstack.errors import DstackError
 
 
 @contextmanager
-def exclusive(data_dir: Path) -> Iterator[None]:
-    """Hold the data folder for this process; the kernel lets go of it when the process dies. Raises DstackError."""
+def exclusive(data_dir: Path, database_url: str) -> Iterator[None]:
+    """Hold the data folder, and the database where it is a SQLite file, for this process.
+
+    The kernel lets go of them when the process dies. Raises DstackError.
+    """
+    folder_hint = "stop it first, or give this one its own folder with DSTACK_SERVER_DIR"
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (data_dir / "server.lock").open("a") as file:
+    with _held(data_dir / "server.lock", f"Another dstack server already uses {data_dir}", folder_hint):
+        file = _sqlite_file(database_url)
+        if file is None:
+            yield
+            return
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as e:
+            raise DstackError(f"The database {file} cannot be opened: {e.strerror}") from None
+        file_hint = "stop it first; several servers share a database on PostgreSQL, not on SQLite"
+        lock = file.with_name(f"{file.name}.lock")
+        with _held(lock, f"Another dstack server already uses the database {file}", file_hint):
+            yield
+
+
+@contextmanager
+def _held(lock: Path, message: str, hint: str) -> Iterator[None]:
+    try:
+        file = lock.open("a")
+    except OSError as e:
+        raise DstackError(f"{lock} cannot be opened: {e.strerror}") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise DstackError(
-                f"Another dstack server already uses {data_dir}",
-                hint="stop it first, or give this one its own folder with DSTACK_SERVER_DIR",
-            ) from None
+            raise DstackError(message, hint=hint) from None
         yield
+
+
+def _sqlite_file(url: str) -> Path | None:
+    """The real path: the same file under two names is one."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return None
+    return Path(parsed.database).resolve()

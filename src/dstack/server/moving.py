@@ -30,7 +30,7 @@ async def move(settings: Settings) -> None:
             f"There is no SQLite database in {settings.data_dir} to move",
             hint="unset DSTACK_DATABASE_URL, and set DSTACK_SERVER_DIR to the folder of the server that is to move",
         )
-    with exclusive(settings.data_dir):
+    with exclusive(settings.data_dir, settings.resolved_database_url):
         await upgrade(settings.resolved_database_url)
         source = Database(settings.resolved_database_url)
         try:

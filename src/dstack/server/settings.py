@@ -50,6 +50,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 3000
     database_url: str | None = None  # None: SQLite in data_dir
+    shared_dir: Path | None = None  # logs and uploaded files, for all servers of the database; None: in data_dir
     admin_token: str | None = None
     default_project: str = "main"
     local_backend: bool | None = None  # None: enabled on a loopback address only
@@ -70,6 +71,11 @@ class Settings:
     @property
     def sqlite_path(self) -> Path:
         return self.data_dir / "data" / "sqlite.db"
+
+    @property
+    def storage_dir(self) -> Path:
+        """Where logs and uploaded files lie."""
+        return self.shared_dir or self.data_dir
 
     @property
     def resolved_database_url(self) -> str:
@@ -97,6 +103,7 @@ class Settings:
             "host": env.get("DSTACK_SERVER_HOST"),
             "port": _int(env, "DSTACK_SERVER_PORT"),
             "database_url": env.get("DSTACK_DATABASE_URL"),
+            "shared_dir": Path(env["DSTACK_SERVER_SHARED_DIR"]) if env.get("DSTACK_SERVER_SHARED_DIR") else None,
             "admin_token": env.get("DSTACK_SERVER_ADMIN_TOKEN"),
             "local_backend": _bool(env, "DSTACK_SERVER_LOCAL_BACKEND"),
             "local_runtime": _choice(env, "DSTACK_SERVER_LOCAL_RUNTIME", RUNTIMES),

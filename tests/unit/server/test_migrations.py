@@ -79,14 +79,52 @@ async def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Pa
 
 
 async def test_a_database_of_a_newer_release_is_refused_with_a_hint(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    await migrate.upgrade(url_of(path))
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
+    path = await of_a_newer_release(tmp_path, compatible_with="9998")
     with pytest.raises(DstackError) as caught:
         await migrate.upgrade(url_of(path))
     assert "newer release" in (caught.value.hint or "")
+
+
+async def test_a_newer_database_that_says_that_this_release_can_work_with_it_is_left_alone(tmp_path: Path) -> None:
+    path = await of_a_newer_release(tmp_path, compatible_with=migrations.HEAD)
+    assert await migrate.upgrade(url_of(path)) is False
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("9999",)
+    connection.close()
+
+
+async def test_what_the_oldest_compatible_release_writes_and_reads_is_still_there(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    await migrate.upgrade(url_of(old))
+    await migrate.downgrade(url_of(old), migrations.MIN_COMPATIBLE)
+    await migrate.upgrade(url_of(new))
+    before, after = columns(old), columns(new)
+    assert {key: after.get(key) for key in before} == before, "a column was removed or changed"
+    for (table, name), (_, required, default) in after.items():
+        if (table, name) not in before and table in {t for t, _ in before}:
+            assert not required or default is not None, f"{table}.{name}: an older server does not write it"
+
+
+async def of_a_newer_release(folder: Path, compatible_with: str) -> Path:
+    path = folder / "a.db"
+    await migrate.upgrade(url_of(path))
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE meta SET value = ? WHERE key = ?", (compatible_with.encode(), migrate.COMPATIBLE))
+    connection.close()
+    return path
+
+
+def columns(path: Path) -> dict[tuple[str, str], tuple[str, bool, str | None]]:
+    """(type, required, default) of every column."""
+    found = {}
+    with sqlite3.connect(path) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            for _, name, kind, required, default, _ in connection.execute(f'PRAGMA table_info("{table}")'):
+                found[table, name] = (kind, bool(required), default)
+    connection.close()
+    return found
 
 
 async def test_the_file_is_its_owners_alone_also_when_it_was_not(tmp_path: Path) -> None:

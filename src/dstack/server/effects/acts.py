@@ -42,7 +42,10 @@ def backoff(attempts: int) -> float:
 
 
 class ActRunner:
-    """At most `workers` acts at once. A crash between a handler's effect and its record runs the act again."""
+    """At most `workers` acts at once. A crash between a handler's effect and its record runs the act again.
+
+    `scan_s`: how long to trust that whoever makes an act due tells us.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class ActRunner:
         handlers: Mapping[tuple[str, str], Handler],
         workers: int,
         kick_engine: Callable[[], None],
+        scan_s: Callable[[], float] = lambda: SCAN_S,
     ):
         self._store = store
         self._clock = clock
@@ -59,6 +63,7 @@ class ActRunner:
         self._handlers = handlers
         self._workers = workers
         self._kick_engine = kick_engine
+        self._scan_s = scan_s
         self._kicked = asyncio.Event()
         self._running: dict[str, ClaimedAct] = {}
 
@@ -86,7 +91,7 @@ class ActRunner:
             return SCAN_S  # a finished act kicks
         try:
             claimed = await self._store.claim_acts(self._clock.now(), self._owner, room, LEASE_S)
-            due = None if claimed else await self._store.next_act_due()
+            due = None if claimed else await self._store.next_act_due(self._owner)
         except Exception:
             log.exception("claiming acts failed; trying again")
             return 1.0
@@ -99,7 +104,8 @@ class ActRunner:
                 group.create_task(self._perform(one))
         if claimed:
             return 0.0
-        return SCAN_S if due is None else min(SCAN_S, max(0.01, due - self._clock.now()))
+        scan_s = self._scan_s()
+        return scan_s if due is None else min(scan_s, max(0.01, due - self._clock.now()))
 
     async def _perform(self, one: ClaimedAct) -> None:
         try:

@@ -1,4 +1,7 @@
-"""One host's link: connect, tell what was found, follow changes and logs, notice when it is lost."""
+"""One host's link: connect, tell what was found, follow changes and logs, notice when it is lost.
+
+Whatever it writes is refused once another server holds the host; then it ends.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ from dstack.server.effects.reports import host_health, host_info, reported
 from dstack.server.logs.files import LogStore
 from dstack.server.store.acts import Seen
 from dstack.server.store.codec import decode
+from dstack.server.store.host_links import Hold, StaleHold
 from dstack.server.store.store import Store
 from dstack.server.store.tables import TABLES
 
@@ -37,6 +41,7 @@ class HostLink:
     def __init__(
         self,
         instance: Instance,
+        hold: Hold,
         connect: Callable[[Instance], Awaitable[Connect]],
         store: Store,
         logs: LogStore,
@@ -46,6 +51,7 @@ class HostLink:
         kick_acts: Callable[[], None],
     ):
         self.client: AgentClient | None = None
+        self.hold = hold
         self._instance = instance
         self._connect = connect
         self._store = store
@@ -61,8 +67,13 @@ class HostLink:
         self._group: asyncio.TaskGroup | None = None
         self._up = instance.unreachable_since is None and instance.linked
 
+    @property
+    def movable(self) -> bool:
+        """Other servers reach the host, too."""
+        return self._instance.offer.server_id is None
+
     async def run(self) -> None:
-        """Keep the link until cancelled; every loss is told once, every return too."""
+        """Keep the link until cancelled or another server has the host; every loss is told once, every return too."""
         delay = FIRST_RETRY_S
         try:
             while True:
@@ -72,23 +83,35 @@ class HostLink:
                     delay = FIRST_RETRY_S
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2))
                 delay = min(delay * 2, MAX_RETRY_S)
+        except StaleHold:
+            log.info("%s is linked by another server now", self._instance.name)
         finally:
             await self._close()
 
     async def _until_lost(self) -> str | None:
-        """Be linked; the words in which the host was lost, None when it was our own fault that the link broke."""
+        """Be linked; the words in which the host was lost, None when it was our own fault that the link broke.
+
+        Raises StaleHold.
+        """
         lost: str | None = None
+        stale: str | None = None
         try:
             await self._linked()
+        except* StaleHold as late:
+            stale = _first(late)
         except* (AgentUnreachable, AgentRefused) as unreachable:
             lost = _first(unreachable)
         except* Exception:
             log.exception("the link to %s broke; connecting again", self._instance.name)
+        if stale is not None:
+            raise StaleHold(stale)
         return lost
 
     async def _tell_lost(self, message: str) -> bool:
         try:
             await self._observe([(self._instance.ref, LinkDown(message=message))])
+        except StaleHold:
+            raise
         except Exception:
             # E.g. the server's disk is full. The other links and the server live on; it is told after the next try.
             log.exception("that %s was lost could not be recorded; trying again", self._instance.name)
@@ -101,7 +124,7 @@ class HostLink:
         self._tasks[report.id] = report
         if report.state == PENDING or report.id in self._pulls or self._group is None or self.client is None:
             return
-        pull = LogPull(self._instance.project_id, report.id, self.client, self._logs)
+        pull = LogPull(self._instance.project_id, report.id, self.client, self._logs, self.hold)
         self._pulls[report.id] = pull
         pull.task = self._group.create_task(pull.run())
 
@@ -181,7 +204,7 @@ class HostLink:
         await self._gauges.pulling([r for r in reports if r.pull is not None], self._clock.now())
 
     async def _observe(self, seen: list[Seen]) -> None:
-        await self._store.observe(seen, self._clock.now())
+        await self._store.observe(seen, self._clock.now(), self.hold)
         self._kick_engine()
 
     async def _expected(self) -> list[Job]:

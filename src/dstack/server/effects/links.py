@@ -1,12 +1,15 @@
-"""Host links: one long poll a host brings every task's changes; logs are pulled, stored and only then acknowledged."""
+"""Host links: one long poll a host brings every task's changes; logs are pulled, stored and only then acknowledged.
+
+Several servers share the hosts: each takes its share of those that nobody holds, at once, and after a while whatever
+still is left. Who holds much more than its share gives a few back.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Iterable
-
-from sqlalchemy import select
 
 from dstack.agentapi.client import AgentClient, AgentUnreachable, Connect
 from dstack.agentapi.wire import TaskReport
@@ -20,36 +23,44 @@ from dstack.server.effects.gauges import Gauges
 from dstack.server.effects.host_link import HostLink
 from dstack.server.logs.files import LogStore
 from dstack.server.services.backends import ProjectBackends
-from dstack.server.store.codec import decode
+from dstack.server.store.host_links import Hold, Linkable
 from dstack.server.store.store import Store
-from dstack.server.store.tables import TABLES
 
 log = logging.getLogger(__name__)
 RETRY_S = 1.0
+GIVEN_AT_ONCE = 8  # hosts that move to another server in one go
+SLACK = 1  # hosts above the share that are not worth a move
 
 
 class HostLinks:
-    """Keeps a link to every instance that has a machine, and closes those of machines that are gone."""
+    """Keeps a link to every instance that has a machine and that this server holds; closes those of machines that are
+    gone. `others`: the ids of the other servers that live."""
 
     def __init__(
         self,
         store: Store,
+        owner: str,
         logs: LogStore,
         gauges: Gauges,
         clock: Clock,
         backends: ProjectBackends,
         kick_engine: Callable[[], None],
         kick_acts: Callable[[], None],
+        others: Callable[[], tuple[str, ...]] = tuple,
     ):
         self._store = store
+        self._owner = owner
         self._logs = logs
         self._gauges = gauges
         self._clock = clock
         self._backends = backends
         self._kick_engine = kick_engine
         self._kick_acts = kick_acts
+        self._others = others
         self._links: dict[str, tuple[HostLink, asyncio.Task[None]]] = {}
         self._noticed: set[str] = set()
+        self._look_for_free = True
+        self._left_over = False
         self._news = asyncio.Event()
 
     def notice(self, refs: Iterable[Ref]) -> None:
@@ -59,20 +70,55 @@ class HostLinks:
             self._noticed |= ids
             self._news.set()
 
+    def look(self) -> None:
+        """There may be hosts that nobody holds."""
+        self._look_for_free = True
+        self._news.set()
+
+    def look_at_all(self) -> None:
+        """Whether machines went away may have been missed."""
+        self._noticed |= self._links.keys()
+        self.look()
+
     async def run(self) -> None:
         """Keep the links until cancelled."""
         async with asyncio.TaskGroup() as group:
-            noticed: set[str] | None = None  # all
             while True:
+                self._news.clear()
+                noticed, self._noticed = self._noticed, set()
+                free, self._look_for_free = self._look_for_free, False
                 try:
                     await self._update(group, noticed)
+                    if free:
+                        await self._update(group, None)
                 except Exception:
                     log.exception("host links could not be updated; trying again")
+                    self._noticed |= noticed
+                    self._look_for_free |= free
                     await asyncio.sleep(RETRY_S)
                     continue
                 await self._news.wait()
-                self._news.clear()
-                noticed, self._noticed = self._noticed, set()
+
+    async def drop_all(self) -> None:
+        """Close all links: others hold the hosts by now."""
+        links = [link for link, _ in self._links.values()]
+        await self._close(links)
+        self.look()
+
+    async def even_out(self) -> bool:
+        """Give back hosts beyond this server's share; True when it did."""
+        others = self._others()
+        if not others or not self._links:
+            return False
+        counts = await self._store.link_counts()
+        surplus = counts.get(self._owner, 0) - _share(sum(counts.values()), len(others))
+        if surplus <= SLACK:
+            return False
+        movable = [link for link, _ in self._links.values() if link.movable]
+        given = random.sample(movable, min(surplus, GIVEN_AT_ONCE, len(movable)))
+        await self._close(given)
+        await self._store.give_back_links([link.hold for link in given])
+        return bool(given)
 
     def client(self, instance_id: str) -> AgentClient:
         """The agent of a linked instance. Raises AgentUnreachable while there is no link."""
@@ -102,17 +148,59 @@ class HostLinks:
             return await entry[0].drain(job)
 
     async def _update(self, group: asyncio.TaskGroup, ids: set[str] | None) -> None:
-        for instance in await self._instances(ids):
+        """Of the instances of these ids, None: of all that nobody holds, link those that want it, and close others."""
+        if ids is not None and not ids:
+            return
+        candidates: dict[str, Instance] = {}
+        for instance, free in _pairs(await self._store.linkable(self._owner, ids)):
             wanted = instance.data is not None and instance.status is not InstanceStatus.TERMINATED
-            if wanted and instance.id not in self._links:
-                self._open(group, instance)
-            elif not wanted and instance.id in self._links:
-                self._links.pop(instance.id)[1].cancel()
+            if not wanted and instance.id in self._links:
+                await self._forget(instance.id)
+            elif wanted and free and instance.id not in self._links:
+                candidates[instance.id] = instance
+        if not candidates:
+            self._left_over = False if ids is None else self._left_over
+            return
+        chosen = await self._chosen(list(candidates), everything=ids is None and self._left_over)
+        if ids is None:
+            self._left_over = len(chosen) < len(candidates)
+        for hold in await self._store.take_links(self._owner, chosen):
+            self._open(group, candidates[hold.instance_id], hold)
 
-    def _open(self, group: asyncio.TaskGroup, instance: Instance) -> None:
+    async def _chosen(self, ids: list[str], *, everything: bool) -> list[str]:
+        """Those that this server should take now. What others left for a whole round is taken."""
+        others = self._others()
+        if everything or not others:
+            return ids
+        counts = await self._store.link_counts()
+        room = _share(sum(counts.values()) + len(ids), len(others)) - counts.get(self._owner, 0)
+        # Not all servers try the same ones.
+        return random.sample(ids, max(0, min(room, len(ids))))
+
+    def _open(self, group: asyncio.TaskGroup, instance: Instance, hold: Hold) -> None:
         kicks = self._kick_engine, self._kick_acts
-        link = HostLink(instance, self._connect, self._store, self._logs, self._gauges, self._clock, *kicks)
-        self._links[instance.id] = (link, group.create_task(link.run()))
+        link = HostLink(instance, hold, self._connect, self._store, self._logs, self._gauges, self._clock, *kicks)
+        task = group.create_task(link.run())
+        self._links[instance.id] = (link, task)
+        task.add_done_callback(lambda _: self._ended(link))
+
+    def _ended(self, link: HostLink) -> None:
+        """A link that lost its host to another server ends by itself."""
+        id_ = link.hold.instance_id
+        if id_ in self._links and self._links[id_][0] is link:
+            del self._links[id_]
+
+    async def _forget(self, instance_id: str) -> None:
+        link, task = self._links.pop(instance_id)
+        task.cancel()
+        await self._store.forget_link(link.hold)
+
+    async def _close(self, links: list[HostLink]) -> None:
+        tasks = [self._links.pop(link.hold.instance_id)[1] for link in links if link.hold.instance_id in self._links]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def _connect(self, instance: Instance) -> Connect:
         """How to reach the host. Raises AgentUnreachable."""
@@ -124,9 +212,11 @@ class HostLinks:
         except (BackendError, OSError) as e:
             raise AgentUnreachable(str(e)) from e
 
-    async def _instances(self, ids: set[str] | None) -> list[Instance]:
-        table = TABLES["instance"]
-        some = table.c.status != InstanceStatus.TERMINATED if ids is None else table.c.id.in_(ids)
-        async with self._store.database.read() as connection:
-            found = await connection.execute(select(table).where(some))
-            return [decode(Instance, m) for m in found.mappings()]
+
+def _share(hosts: int, others: int) -> int:
+    """How many of the hosts one server should hold, rounded up."""
+    return -(-hosts // (others + 1))
+
+
+def _pairs(found: list[Linkable]) -> list[tuple[Instance, bool]]:
+    return [(one.instance, one.free) for one in found]

@@ -7,6 +7,7 @@ import logging
 
 from dstack.agentapi.client import AgentClient, AgentRefused
 from dstack.server.logs.files import LogStore
+from dstack.server.store.host_links import Hold
 
 log = logging.getLogger(__name__)
 WAIT_S = 25.0
@@ -16,16 +17,17 @@ RETRY_S = 2.0
 class LogPull:
     """Stored first, acknowledged (by deleting the task) later: nothing is lost whoever dies."""
 
-    def __init__(self, project_id: str, job_id: str, client: AgentClient, logs: LogStore):
+    def __init__(self, project_id: str, job_id: str, client: AgentClient, logs: LogStore, hold: Hold):
         self.task: asyncio.Task[None] | None = None
         self._project_id = project_id
         self._job_id = job_id
         self._client = client
         self._logs = logs
+        self._hold = hold
         self._end = asyncio.Event()
 
     async def run(self) -> None:
-        """Ends when the log is final. Raises AgentUnreachable when the host is lost."""
+        """Ends when the log is final. Raises AgentUnreachable when the host is lost, StaleHold when another has it."""
         while True:
             try:
                 if await self._pull():
@@ -62,11 +64,12 @@ class LogPull:
         chunk = await self._client.logs(self._job_id, have.size, WAIT_S)
         if not chunk.data and not chunk.final:
             return False
-        size = await self._logs.append(self._project_id, self._job_id, have.size, chunk.data, chunk.marks, chunk.final)
+        log = self._project_id, self._job_id
+        size = await self._logs.append(*log, have.size, chunk.data, chunk.marks, chunk.final, self._hold)
         return size.final
 
     async def _finish(self) -> None:
         """The host knows nothing of the task: what is stored is all there will ever be."""
         have = await self._logs.size(self._job_id)
-        await self._logs.append(self._project_id, self._job_id, have.size, b"", (), True)
+        await self._logs.append(self._project_id, self._job_id, have.size, b"", (), True, self._hold)
         self._end.set()

@@ -7,12 +7,26 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from dstack.control.kernel import Probe
+from dstack.model.instance import Instance
 from dstack.model.row import Ref
+from dstack.server.store.database import Database
+from dstack.server.store.rows import row
 
 log = logging.getLogger(__name__)
 MAX_WAITING = 1000
 
 Asker = Callable[[Probe], Awaitable[None]]
+
+
+def within_reach(database: Database, server_id: str, asker: Asker) -> Asker:
+    """`asker` for instances that this server reaches: to any other one a machine of a server would seem gone."""
+
+    async def ask(probe: Probe) -> None:
+        instance = await row(database, Instance, probe.ref.id)
+        if instance.offer.server_id in (None, server_id):
+            await asker(probe)
+
+    return ask
 
 
 class ProbeRunner:

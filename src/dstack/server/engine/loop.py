@@ -33,11 +33,16 @@ class Dispatch:
 
 
 class Engine:
-    def __init__(self, store: Store, clock: Clock, owner: str, dispatch: Dispatch):
+    """`scan_s`: how long to trust that whoever makes something due tells us."""
+
+    def __init__(
+        self, store: Store, clock: Clock, owner: str, dispatch: Dispatch, scan_s: Callable[[], float] = lambda: SCAN_S
+    ):
         self._store = store
         self._clock = clock
         self._owner = owner
         self._dispatch = dispatch
+        self._scan_s = scan_s
         self._kicked = asyncio.Event()
 
     def kick(self) -> None:
@@ -56,7 +61,8 @@ class Engine:
                 log.exception("engine turn failed; trying again")
                 await asyncio.sleep(1.0)
                 continue
-            wait = SCAN_S if due is None else min(SCAN_S, max(0.0, due - self._clock.now()))
+            scan_s = self._scan_s()
+            wait = scan_s if due is None else min(scan_s, max(0.0, due - self._clock.now()))
             try:
                 async with asyncio.timeout(wait):
                     await self._kicked.wait()

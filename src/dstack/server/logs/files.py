@@ -1,7 +1,9 @@
 """Logs as files: the raw bytes of each job beside an index of when pieces of them were written.
 
 `<job id>.log` holds the bytes exactly as the job printed them, `<job id>.idx` records of (offset, instant), 16 bytes
-each. The committed sizes stand in the table `log_offset`; what lies beyond them after a crash is cut off, pulled again.
+each. The committed sizes stand in the table `log_offset`; readers look no further. What lies beyond them after a crash
+is written over when it is pulled again. Nothing is ever cut off: a server that lost the host while it wrote (it was
+frozen, say) writes the same bytes to the same place as its successor, as both begin at the committed sizes.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
+from dstack.server.store.host_links import Hold, prove
 from dstack.server.store.tables import log_offset
 
 _RECORD = struct.Struct(">Qd")
@@ -61,23 +64,35 @@ class LogStore:
         self._sizes: dict[str, LogSize] = {}
 
     async def size(self, job_id: str) -> LogSize:
-        if job_id not in self._sizes:
+        # On PostgreSQL another server may write it.
+        if job_id not in self._sizes or not self._database.sqlite:
             async with self._database.read() as connection:
                 row = (await connection.execute(select(log_offset).where(log_offset.c.job_id == job_id))).first()
+            found = LogSize(row.size, row.final, row.index_size) if row else LogSize(0, False)
+            if not self._database.sqlite:
+                return found
             # Another task may have stored more while this one was reading.
-            self._sizes.setdefault(job_id, LogSize(row.size, row.final, row.index_size) if row else LogSize(0, False))
+            self._sizes.setdefault(job_id, found)
         return self._sizes[job_id]
 
     async def append(
-        self, project_id: str, job_id: str, offset: int, data: bytes, marks: Sequence[tuple[int, float]], final: bool
+        self,
+        project_id: str,
+        job_id: str,
+        offset: int,
+        data: bytes,
+        marks: Sequence[tuple[int, float]],
+        final: bool,
+        hold: Hold | None = None,
     ) -> LogSize:
         """Store `data`, which begins at `offset`, durably; only then the size is committed and readers see it.
 
-        Bytes that are stored already are skipped. Raises OSError when the disk is full: nothing is committed then.
+        Bytes that are stored already are skipped. Raises OSError when the disk is full, StaleHold when `hold` is given
+        and another server holds the host by now: nothing is committed then.
         What was begun is ended before a cancellation takes effect: the thread that writes cannot be called back, and
         would cut off what somebody else had appended meanwhile.
         """
-        appending = asyncio.ensure_future(self._append(project_id, job_id, offset, data, marks, final))
+        appending = asyncio.ensure_future(self._append(project_id, job_id, offset, data, marks, final, hold))
         try:
             return await asyncio.shield(appending)
         except asyncio.CancelledError:
@@ -85,7 +100,14 @@ class LogStore:
             raise
 
     async def _append(
-        self, project_id: str, job_id: str, offset: int, data: bytes, marks: Sequence[tuple[int, float]], final: bool
+        self,
+        project_id: str,
+        job_id: str,
+        offset: int,
+        data: bytes,
+        marks: Sequence[tuple[int, float]],
+        final: bool,
+        hold: Hold | None,
     ) -> LogSize:
         have = await self.size(job_id)
         skip = have.size - offset
@@ -98,7 +120,7 @@ class LogStore:
             index_size = await asyncio.to_thread(self._write, project_id, job_id, have, fresh, records)
         new = LogSize(have.size + len(fresh), final or have.final, index_size)
         if new != have:
-            await self._commit(job_id, new)
+            await self._commit(job_id, new, hold)
             self._sizes[job_id] = new
             self._changes.publish([f"log:{job_id}"])
         return new
@@ -141,14 +163,11 @@ class LogStore:
     ) -> int:
         log_path, index_path = self._paths(project_id, job_id)
         log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        packed = b"".join(_RECORD.pack(at, instant) for at, instant in records)
-        for path, start, piece in ((log_path, have.size, data), (index_path, have.index_size, packed)):
-            with _open(path) as file:
-                file.truncate(start)
-                file.seek(start)
-                file.write(piece)
-                file.flush()
-                os.fdatasync(file.fileno())
+        with _open(log_path) as file:
+            _put(file, have.size, data)
+        with _open(index_path) as file:
+            packed = b"".join(_RECORD.pack(*one) for one in _news(records, _last(file, have.index_size)))
+            _put(file, have.index_size, packed)
         return have.index_size + len(packed)
 
     def _read(
@@ -162,16 +181,44 @@ class LogStore:
             marks = _marks_between(file, index_size // _RECORD.size, offset, offset + len(data))
         return data, marks
 
-    async def _commit(self, job_id: str, size: LogSize) -> None:
+    async def _commit(self, job_id: str, size: LogSize, hold: Hold | None) -> None:
         insert = sqlite_insert if self._database.sqlite else pg_insert
         values = {"size": size.size, "index_size": size.index_size, "final": size.final}
         statement = insert(log_offset).values(job_id=job_id, **values)
         async with self._database.write() as connection:
+            if hold is not None:
+                await prove(connection, hold)
             await connection.execute(statement.on_conflict_do_update(index_elements=["job_id"], set_=values))
 
 
 def _open(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+
+
+def _put(file: BinaryIO, start: int, data: bytes) -> None:
+    file.seek(start)
+    file.write(data)
+    file.flush()
+    os.fdatasync(file.fileno())
+
+
+def _last(file: BinaryIO, index_size: int) -> float | None:
+    """The instant of the last committed record."""
+    if index_size < _RECORD.size:
+        return None
+    file.seek(index_size - _RECORD.size)
+    raw = file.read(_RECORD.size)
+    return _RECORD.unpack(raw)[1] if len(raw) == _RECORD.size else None
+
+
+def _news(records: Sequence[tuple[int, float]], last: float | None) -> list[tuple[int, float]]:
+    """Without those that only repeat the instant before: where pieces are cut must not decide what the index holds."""
+    kept = []
+    for at, instant in records:
+        if instant != last:
+            kept.append((at, instant))
+            last = instant
+    return kept
 
 
 def _marks_between(file: BinaryIO, count: int, start: int, end: int) -> tuple[tuple[int, float], ...]:
@@ -184,5 +231,5 @@ def _marks_between(file: BinaryIO, count: int, start: int, end: int) -> tuple[tu
     first = max(0, bisect.bisect_right(range(count), start, key=offset_of) - 1)
     last = bisect.bisect_left(range(count), end, key=offset_of)
     file.seek(first * _RECORD.size)
-    raw = file.read((last - first) * _RECORD.size)
+    raw = file.read(max(0, last - first) * _RECORD.size)
     return tuple(_RECORD.iter_unpack(raw))  # type: ignore[arg-type]

@@ -15,14 +15,19 @@ from dstack.server.services.backends import ProjectBackends
 log = logging.getLogger(__name__)
 FRESH_S = 10.0
 DEADLINE_S = 20.0
+LOCAL = "local"
 
 
 class OffersService:
-    """Offers are kept by backend, so that what belongs to the server is asked once for all projects."""
+    """Offers are kept by backend, so that what belongs to the server is asked once for all projects.
 
-    def __init__(self, backends: ProjectBackends, clock: Clock):
+    `server_id`: whose machine the backend `local` is; no other server reaches what is made there.
+    """
+
+    def __init__(self, backends: ProjectBackends, clock: Clock, server_id: str | None = None):
         self._backends = backends
         self._clock = clock
+        self._server_id = server_id
         self._cache: WeakKeyDictionary[Backend, tuple[float, tuple[Offer, ...]]] = WeakKeyDictionary()
 
     async def all(self, project_id: str) -> tuple[Offer, ...]:
@@ -41,6 +46,8 @@ class OffersService:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 offers = tuple(await backend.offers(None))
+                if backend.name == LOCAL:
+                    offers = tuple(one.model_copy(update={"server_id": self._server_id}) for one in offers)
         except (BackendError, TimeoutError, OSError) as e:
             log.warning("backend %s has no offers now: %s", backend.name, e)
         except Exception as e:

@@ -7,19 +7,53 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import and_, bindparam, case, delete, insert, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dstack.model.instance import InstanceStatus
 from dstack.model.observation import Observation
 from dstack.model.row import Ref
-from dstack.server.store.claims import claiming, unclaimed_due
+from dstack.server.store.claims import claiming, earliest, unclaimed_due
 from dstack.server.store.commit import wake
-from dstack.server.store.tables import TABLES, act, inbox
+from dstack.server.store.host_links import Hold, prove
+from dstack.server.store.tables import TABLES, act, host_link, inbox
 
 Seen = tuple[Ref, Observation]
 
 
-_DUE = select(act.c.token).where(unclaimed_due(act)).order_by(act.c.due_at).limit(bindparam("limit"))
+_JOB, _INSTANCE = TABLES["job"], TABLES["instance"]
+# The host that an act needs: that of its job, or the instance itself.
+_HOST_ID = case((act.c.kind == "job", _JOB.c.instance_id), (act.c.kind == "instance", act.c.resource_id))
+_WITH_HOST = (
+    act.outerjoin(_JOB, and_(act.c.kind == "job", _JOB.c.id == act.c.resource_id))
+    .outerjoin(_INSTANCE, _INSTANCE.c.id == _HOST_ID)
+    .outerjoin(host_link, host_link.c.instance_id == _INSTANCE.c.id)
+)
+_OWNER = bindparam("owner")
+# Whether a server may run an act: whoever holds the host's link; without a host, everybody. A machine that nobody holds
+# yet may be made or ended by everybody, unless it can be reached from one server alone.
+_MAY = or_(
+    _INSTANCE.c.id.is_(None),
+    _INSTANCE.c.status == InstanceStatus.TERMINATED,
+    host_link.c.server_id == _OWNER,
+    and_(
+        act.c.kind == "instance",
+        host_link.c.server_id.is_(None),
+        or_(host_link.c.only.is_(None), host_link.c.only == _OWNER),
+    ),
+)
+
+
+def _due(source: Any, may: Any) -> Any:
+    found = select(act.c.token).select_from(source).where(unclaimed_due(act), may)
+    return found.order_by(act.c.due_at).limit(bindparam("limit"))
+
+
+# One server has a SQLite file for itself: it may run everything.
+_DUE_ALONE = _due(act, true())
+_DUE_SHARED = _due(_WITH_HOST, _MAY)
+_NEXT_ALONE = earliest(act)
+_NEXT_SHARED = earliest(act, _WITH_HOST, _MAY)
 _LIVING = {
     kind: select(t.c.id).where(t.c.id.in_(bindparam("ids", expanding=True)), t.c.due_at.is_not(None))
     for kind, t in TABLES.items()
@@ -44,7 +78,11 @@ class ClaimedAct:
 async def claim_acts(
     connection: AsyncConnection, now: float, owner: str, limit: int, lease_s: float
 ) -> list[ClaimedAct]:
-    tokens = list((await connection.execute(_DUE, {"now": now, "limit": limit})).scalars())
+    if connection.dialect.name == "sqlite":
+        due = await connection.execute(_DUE_ALONE, {"now": now, "limit": limit})
+    else:
+        due = await connection.execute(_DUE_SHARED, {"now": now, "limit": limit, "owner": owner})
+    tokens = list(due.scalars())
     if not tokens:
         return []
     values = {"ids": tokens, "now": now, "owner": owner, "until": now + lease_s}
@@ -62,6 +100,13 @@ async def claim_acts(
         )
         for m in rows.mappings()
     ]
+
+
+async def next_act_due(connection: AsyncConnection, owner: str) -> float | None:
+    """When the next act that `owner` may run becomes due, claimed or not; None when there is none at all."""
+    if connection.dialect.name == "sqlite":
+        return (await connection.execute(_NEXT_ALONE)).scalar()
+    return (await connection.execute(_NEXT_SHARED, {"owner": owner})).scalar()
 
 
 async def extend_acts(connection: AsyncConnection, acts: Sequence[ClaimedAct], until: float) -> None:
@@ -105,8 +150,15 @@ async def retry_act(
     return True
 
 
-async def observe(connection: AsyncConnection, observations: Iterable[Seen], now: float) -> None:
-    """Put observations into the inboxes of their resources and make those due; finished resources hear nothing."""
+async def observe(
+    connection: AsyncConnection, observations: Iterable[Seen], now: float, hold: Hold | None = None
+) -> None:
+    """Put observations into the inboxes of their resources and make those due; finished resources hear nothing.
+
+    With `hold` they are those of a host's holder: raises StaleHold when it is not any more.
+    """
+    if hold is not None:
+        await prove(connection, hold)
     seen = await _of_living(connection, list(observations))
     if not seen:
         return

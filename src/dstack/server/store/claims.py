@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,25 +86,25 @@ async def disown(connection: AsyncConnection, owner: str) -> None:
         )
 
 
-def _earliest(tables: Iterable[Table]) -> Any:
-    def of(t: Table) -> Any:
-        # A claimed row wakes us when its lease ends, should its owner have died.
-        held = func.coalesce(t.c.claim_until, 0.0)
-        at = case((held > t.c.due_at, held), else_=t.c.due_at)
-        return select(at.label("at")).where(t.c.due_at.is_not(None)).order_by(t.c.due_at).limit(64).subquery()
+def _soonest(t: Table, source: Any = None, condition: Any = None) -> Any:
+    """The instants at which rows of `t` can be claimed, the earliest ones."""
+    # A claimed row wakes us when its lease ends, should its owner have died.
+    held = func.coalesce(t.c.claim_until, 0.0)
+    at = case((held > t.c.due_at, held), else_=t.c.due_at)
+    found = select(at.label("at")).select_from(t if source is None else source).where(t.c.due_at.is_not(None))
+    if condition is not None:
+        found = found.where(condition)
+    return found.order_by(t.c.due_at).limit(64).subquery()
 
-    return select(func.min(union_all(*(select(of(t).c.at) for t in tables)).subquery().c.at))
+
+def earliest(table: Table, source: Any = None, condition: Any = None) -> Any:
+    """Asks when the next row that meets the condition over `source` can be claimed."""
+    return select(func.min(_soonest(table, source, condition).c.at))
 
 
-_NEXT_ROW = _earliest(TABLES.values())
-_NEXT_ACT = _earliest([act])
+_NEXT_ROW = select(func.min(union_all(*(select(_soonest(t).c.at) for t in TABLES.values())).subquery().c.at))
 
 
 async def next_due(connection: AsyncConnection) -> float | None:
     """When the next row becomes due, claimed or not; None when there is none at all."""
     return (await connection.execute(_NEXT_ROW)).scalar()
-
-
-async def next_act_due(connection: AsyncConnection) -> float | None:
-    """The same for acts."""
-    return (await connection.execute(_NEXT_ACT)).scalar()

@@ -20,10 +20,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dstack.control.kernel import Decision, IllegalTransition, Probe, Turn
 from dstack.ids import new_id
 from dstack.model.event import Event
+from dstack.model.instance import Instance
 from dstack.model.row import Ref
 from dstack.server.store.claims import Claim
 from dstack.server.store.codec import encode, encode_field
-from dstack.server.store.tables import ROW_TYPES, TABLES, act, event, event_target, inbox
+from dstack.server.store.tables import ROW_TYPES, TABLES, act, event, event_target, host_link, inbox
 
 
 @dataclass
@@ -193,6 +194,15 @@ async def _insert_rows(connection: AsyncConnection, decisions: Sequence[Decision
     for kind in ROW_TYPES:
         if by_kind[kind]:
             await connection.execute(insert(TABLES[kind]), by_kind[kind])
+    # Before anybody can act for it: a machine that only one server reaches is that server's.
+    bound = [
+        {"instance_id": create.row.id, "only": create.row.offer.server_id}
+        for decision in decisions
+        for create in decision.creates
+        if isinstance(create.row, Instance) and create.row.offer.server_id is not None
+    ]
+    if bound:
+        await connection.execute(insert(host_link), bound)
 
 
 async def _update_rows(connection: AsyncConnection, decisions: Sequence[Decision]) -> None:

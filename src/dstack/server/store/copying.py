@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Integer, func, insert, select, text
+from typing import Any
+
+from sqlalchemy import Integer, Table, func, insert, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.errors import DstackError
 from dstack.server.store.database import Database
-from dstack.server.store.migrate import upgrade
+from dstack.server.store.migrate import COMPATIBLE, upgrade
 from dstack.server.store.tables import metadata
 
 CHUNK = 1000
@@ -35,16 +37,16 @@ async def copy(source: Database, target_url: str) -> dict[str, int]:
 
 async def _refuse_unless_empty(connection: AsyncConnection) -> None:
     for table in metadata.sorted_tables:
-        if (await connection.execute(select(func.count()).select_from(table))).scalar():
+        if (await connection.execute(select(func.count()).select_from(table).where(_contents(table)))).scalar():
             raise DstackError(
                 f"The target database is not empty: the table {table.name} has rows",
                 hint="make a fresh database for the copy",
             )
 
 
-async def _copy_table(reading: AsyncConnection, writing: AsyncConnection, table) -> int:
+async def _copy_table(reading: AsyncConnection, writing: AsyncConnection, table: Table) -> int:
     key = list(table.primary_key.columns)
-    rows = (await reading.execute(select(table).order_by(*key))).mappings()
+    rows = (await reading.execute(select(table).where(_contents(table)).order_by(*key))).mappings()
     count = 0
     for chunk in rows.partitions(CHUNK):
         values = [dict(row) for row in chunk]
@@ -54,6 +56,11 @@ async def _copy_table(reading: AsyncConnection, writing: AsyncConnection, table)
         await writing.execute(insert(table), values)
         count += len(values)
     return count
+
+
+def _contents(table: Table) -> Any:
+    """The condition of rows that are not of the schema itself."""
+    return table.c.key != COMPATIBLE if table.name == "meta" else true()
 
 
 async def _continue_sequences(connection: AsyncConnection) -> None:

@@ -1,9 +1,14 @@
-"""Bringing a database to the schema of this release, under a lock, and back."""
+"""Bringing a database to the schema of this release, under a lock, and back.
+
+A newer schema says which is the oldest revision whose servers still work on it: those go on, and may be started again,
+while newer ones work beside them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -16,28 +21,56 @@ from sqlalchemy.engine import make_url
 
 from dstack.errors import DstackError
 from dstack.server.store.database import Database
-from dstack.server.store.migrations import HEAD
+from dstack.server.store.migrations import HEAD, MIN_COMPATIBLE
 
+log = logging.getLogger(__name__)
 _SCRIPTS = Path(__file__).with_name("migrations")
 _LOCK_KEY = 0x6473_7461_636B  # "dstack": one advisory lock on PostgreSQL
 LOCK_WAIT_S = 60.0
 _QUESTION = "SELECT version_num FROM alembic_version"
+COMPATIBLE = "min_compatible"  # the key in the table `meta`
 
 
 async def upgrade(url: str) -> bool:
     """Bring the database at the SQLAlchemy URL up to date; False when it was already.
 
     Several servers may start at once: one migrates, the others wait for it. Raises DstackError when the database is
-    newer than this release, or when SQLite's file cannot be had.
+    newer than this release and does not say that it can work with it, or when SQLite's file cannot be had.
     """
     if (file := _sqlite_file(url)) is not None:
         await asyncio.to_thread(_make_private, file)
-    return await _migrate(url, HEAD, lambda alembic, config: alembic.upgrade(config, HEAD))
+    if (newer := await _compatible(url)) is not None:
+        log.info("the database is of a newer release (%s); this one (%s) works with it", newer, HEAD)
+        return False
+
+    def step(alembic: Any, config: Any) -> None:
+        alembic.upgrade(config, HEAD)
+        connection: Connection = config.attributes["connection"]
+        connection.execute(text("DELETE FROM meta WHERE key = :key"), {"key": COMPATIBLE})
+        values = {"key": COMPATIBLE, "value": MIN_COMPATIBLE.encode()}
+        connection.execute(text("INSERT INTO meta (key, value) VALUES (:key, :value)"), values)
+
+    return await _migrate(url, HEAD, step)
 
 
 async def downgrade(url: str, revision: str = "base") -> bool:
     """Take the database back to `revision`; `base` drops everything. False when it is there already."""
     return await _migrate(url, revision, lambda alembic, config: alembic.downgrade(config, revision))
+
+
+async def _compatible(url: str) -> str | None:
+    """The revision of a database that is newer than this release, and says that this one can work with it."""
+    revision = await _current(url)
+    if not revision.isdigit() or revision <= HEAD:
+        return None
+    database = Database(url)
+    try:
+        async with database.read() as connection:
+            question = text("SELECT value FROM meta WHERE key = :key")
+            oldest = (await connection.execute(question, {"key": COMPATIBLE})).scalar()
+    finally:
+        await database.close()
+    return revision if oldest is not None and bytes(oldest).decode() <= HEAD else None
 
 
 async def _migrate(url: str, revision: str, step: Callable[[Any, Any], None]) -> bool:

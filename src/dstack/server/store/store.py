@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from dstack.control.kernel import Turn
 from dstack.control.snapshots import Snapshot
 from dstack.model.row import Ref
-from dstack.server.store import acts, claims
+from dstack.server.store import acts, claims, host_links, servers
 from dstack.server.store.acts import ClaimedAct, Seen
 from dstack.server.store.claims import Claim
 from dstack.server.store.commit import Committed, commit
 from dstack.server.store.database import Database
+from dstack.server.store.host_links import Hold, Linkable
 from dstack.server.store.load import Loader, OffersOf
+from dstack.server.store.servers import Member, Others, Pulse
 
 
 class Store:
@@ -42,9 +44,9 @@ class Store:
         async with self.database.read() as connection:
             return await claims.next_due(connection)
 
-    async def next_act_due(self) -> float | None:
+    async def next_act_due(self, owner: str) -> float | None:
         async with self.database.read() as connection:
-            return await claims.next_act_due(connection)
+            return await acts.next_act_due(connection, owner)
 
     async def claim_acts(self, now: float, owner: str, limit: int, lease_s: float) -> list[ClaimedAct]:
         async with self.database.write() as connection:
@@ -66,11 +68,35 @@ class Store:
         async with self.database.write() as connection:
             return await acts.retry_act(connection, one, seen, due_at, error, now)
 
-    async def observe(self, seen: Iterable[Seen], now: float) -> None:
+    async def observe(self, seen: Iterable[Seen], now: float, hold: Hold | None = None) -> None:
+        """Raises StaleHold when `hold` is given and another server holds the host by now."""
         async with self.database.write() as connection:
-            await acts.observe(connection, seen, now)
+            await acts.observe(connection, seen, now, hold)
 
-    async def disown(self, owner: str) -> None:
-        """Give back everything that an earlier life of `owner` had claimed."""
+    async def linkable(self, server_id: str, ids: Collection[str] | None) -> list[Linkable]:
+        async with self.database.read() as connection:
+            return await host_links.linkable(connection, server_id, ids)
+
+    async def take_links(self, server_id: str, ids: Sequence[str]) -> list[Hold]:
         async with self.database.write() as connection:
-            await claims.disown(connection, owner)
+            return await host_links.take(connection, server_id, ids)
+
+    async def give_back_links(self, holds: Collection[Hold]) -> None:
+        async with self.database.write() as connection:
+            await host_links.give_back(connection, holds)
+
+    async def forget_link(self, hold: Hold) -> None:
+        async with self.database.write() as connection:
+            await host_links.forget(connection, hold)
+
+    async def link_counts(self) -> dict[str, int]:
+        async with self.database.read() as connection:
+            return await host_links.counts(connection)
+
+    async def beat(self, me: Member, now: float) -> tuple[Pulse, Others]:
+        async with self.database.write() as connection:
+            return await servers.beat(connection, me, now)
+
+    async def leave(self, me: Member) -> None:
+        async with self.database.write() as connection:
+            await servers.leave(connection, me)

@@ -266,6 +266,32 @@ repo_code = Table(
     ForeignKeyConstraint(*_REPO, ondelete="CASCADE"),
 )
 
+# Servers that work or worked on this database. `until` is the end of a server's lease; null: it stopped, or was found
+# dead and what it held was given to the others.
+server = Table(
+    "server",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("session", String, nullable=False),  # of the process: a second one with the same id ends the first
+    Column("name", String, nullable=False),  # host and folder, for people
+    Column("version", String, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("last_seen", Float, nullable=False),
+    Column("until", Float, nullable=True),
+)
+
+# Which server holds the link to a host. `epoch` grows with each holder: what an earlier one still wants to write is
+# refused. `only`: the host can be reached from that server alone.
+host_link = Table(
+    "host_link",
+    metadata,
+    Column("instance_id", String, primary_key=True),
+    Column("server_id", String, nullable=True),
+    Column("only", String, nullable=True),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+    Index("host_link_server", "server_id"),
+)
+
 # How much of a job's log is stored and acknowledged; no versioned row, it is written all the time.
 log_offset = Table(
     "log_offset",
