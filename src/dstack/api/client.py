@@ -9,7 +9,19 @@ from typing import Any
 
 from dstack.api.fleets import Fleets
 from dstack.api.logs import Logs
-from dstack.api.resources import Events, Files, Gateways, Gpus, Metrics, Projects, Repos, Secrets, Users, Volumes
+from dstack.api.resources import (
+    Events,
+    Files,
+    Gateways,
+    Gpus,
+    Metrics,
+    Orphans,
+    Projects,
+    Repos,
+    Secrets,
+    Users,
+    Volumes,
+)
 from dstack.api.runs import Runs
 from dstack.api.transport import Transport
 from dstack.errors import UsageError
@@ -52,6 +64,7 @@ class Client:
         self.repos = Repos(transport, project)
         self.gpus = Gpus(transport, project)
         self.metrics = Metrics(transport, project)
+        self.orphans = Orphans(transport)
         self.volumes = Volumes(transport, project)
         self.gateways = Gateways(transport, project)
 

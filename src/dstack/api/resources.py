@@ -75,6 +75,25 @@ class Projects:
         self._transport.call("/api/projects/delete", {"projects_names": [*names]}, idempotent=False)
 
 
+class Orphans:
+    """Machines that no living instance answers for; for admins of the server."""
+
+    def __init__(self, transport: Transport):
+        self._transport = transport
+
+    def list(self) -> list[Json]:
+        """Those that are not settled, the oldest first."""
+        return self._transport.call("/api/server/orphans/list")
+
+    def terminate(self, token: str) -> None:
+        """Have the machine ended; raises ResourceNotFound."""
+        self._transport.call("/api/server/orphans/terminate", {"token": token}, idempotent=False)
+
+    def settle(self, token: str) -> None:
+        """Take it off the list; raises ResourceNotFound."""
+        self._transport.call("/api/server/orphans/settle", {"token": token}, idempotent=False)
+
+
 class Users:
     def __init__(self, transport: Transport):
         self._transport = transport

@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
 
             asyncio.run(move(settings))
             return 0
+        if options.command == "doctor":
+            return _examine(settings, options.json)
         return _serve(settings)
     except DstackError as e:
         _say(f"error: {e.message}")
@@ -60,8 +62,19 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     answer = parser.add_mutually_exclusive_group()
     answer.add_argument("-y", "--yes", dest="update_cli_config", action="store_true", default=None)
     answer.add_argument("-n", "--no", dest="update_cli_config", action="store_false", default=None)
-    parser.add_argument("command", nargs="?", choices=["reset-token", "migrate"])
+    parser.add_argument("command", nargs="?", choices=["reset-token", "migrate", "doctor"])
+    parser.add_argument("--json", action="store_true", help="of doctor")
     return parser.parse_args(argv)
+
+
+def _examine(settings: Settings, as_json: bool) -> int:
+    """1 when something is wrong."""
+    from dstack.clock import WallClock
+    from dstack.server.doctor.examine import examine, shown
+
+    found = asyncio.run(examine(settings, WallClock()))
+    sys.stdout.write(shown(found, as_json) + "\n")
+    return 0 if all(one.ok for one in found) else 1
 
 
 def _serve(settings: Settings) -> int:

@@ -8,6 +8,7 @@ import sys
 import click
 
 from dstack.cli.group import Group
+from dstack.cli.session import project_option
 from dstack.errors import UsageError
 
 
@@ -57,6 +58,39 @@ def server(
     arguments = [*(["--host", host] if host else []), *(["--port", str(port)] if port else [])]
     arguments += [*(["--log-level", level.lower()] if level else []), *(["-y"] if yes else []), *(["-n"] if no else [])]
     _become(arguments, token)
+
+
+@server.command(epilog="Example: dstack server doctor --json")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+def doctor(as_json: bool) -> None:
+    """Look whether the server of this machine is well, running or not; exit code 1 when something is wrong.
+
+    It reads the database and the server's folder and changes nothing.
+    """
+    _become(["doctor", *(["--json"] if as_json else [])], None)
+
+
+@server.command(epilog="Example: dstack server orphans --terminate 8a1c2f0e-58fb-4d6f-9c36-2e7d7f0c9d11")
+@click.option("--terminate", "terminated", metavar="TOKEN", help="End this machine")
+@click.option("--settle", "settled", metavar="TOKEN", help="Take this machine off the list: it is gone, or not ours")
+@click.option("-y", "--yes", is_flag=True, help="Ask no questions")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON")
+@project_option
+def orphans(terminated: str | None, settled: str | None, yes: bool, as_json: bool) -> None:
+    """Machines under our tag that no instance answers for; for admins of the server.
+
+    They are left alone until a person decides, as they may be another server's, or younger than a restored backup.
+    """
+    from dstack.cli import orphans as command
+
+    if terminated and settled:
+        raise UsageError("--terminate and --settle exclude each other")
+    if terminated:
+        command.terminate(terminated, yes, as_json)
+    elif settled:
+        command.settle(settled, yes, as_json)
+    else:
+        command.show(as_json)
 
 
 @server.command("reset-token", epilog="Example: dstack server reset-token")

@@ -356,3 +356,9 @@ class ApplyGatewayPlan(Body):
 
 class Upstream(Body):
     id: str
+
+
+class OrphanToken(Body):
+    """The token of an orphaned machine, as the list has it."""
+
+    token: Annotated[str, Field(min_length=1, max_length=200)]

@@ -19,6 +19,7 @@ from dstack.server.routes import (
     later,
     logs,
     metrics,
+    orphans,
     projects,
     public_keys,
     repos,
@@ -48,6 +49,7 @@ MODULES = (
     events,
     files,
     repos,
+    orphans,
     later,
 )
 

@@ -71,6 +71,9 @@ WORK: dict[str, Any] = {
 RECORDS: dict[str, Any] = {
     "/healthcheck": records.Health,
     "/api/server/get_info": records.ServerInfo,
+    "/api/server/orphans/list": list[records.Orphan],
+    "/api/server/orphans/terminate": NOTHING,
+    "/api/server/orphans/settle": NOTHING,
     "/api/auth/list_providers": list[records.OAuthProviderInfo],
     "/api/auth/get_next_redirect": records.OAuthGetNextRedirectResponse,
     "/api/events/list": list[records.Event],

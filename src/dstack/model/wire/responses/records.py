@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from dstack.model.wire.responses.base import Answer
+from dstack.model.wire.responses.base import Answer, OwnBackend
 
 TargetType = Literal[
     "project", "user", "fleet", "instance", "run", "job", "volume", "gateway", "gateway-replica", "secret", "preset"
@@ -21,6 +21,23 @@ class ServerInfo(Answer):
 
 class Health(Answer):
     status: Literal["running"]
+
+
+class Orphan(Answer):
+    """A machine under our tag that no living instance answers for."""
+
+    token: str
+    """By which its backend knows it."""
+    status: Literal["quarantined", "terminating"]
+    origin: Literal["unknown", "ended", "abandoned"]
+    backend: OwnBackend
+    backend_id: str
+    project_name: str | None
+    instance_name: str | None
+    first_seen: datetime
+    machine_created_at: datetime | None
+    last_error: str | None
+    """Of the last try to terminate it."""
 
 
 class OAuthProviderInfo(Answer):

@@ -1,0 +1,53 @@
+"""Checks of the server's folder: room on the disk, and logs that are as long as the database says."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dstack.server.doctor.finding import Finding, some
+from dstack.server.store.tables import TABLES, log_offset
+
+GIB = 1024**3
+LEAST_BYTES = GIB
+LEAST_SHARE = 0.05
+
+
+def disk(folder: Path) -> Finding:
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError as e:
+        return Finding("disk", False, f"{folder}: {e.strerror}")
+    share = usage.free / usage.total
+    enough = usage.free >= LEAST_BYTES and share >= LEAST_SHARE
+    message = f"{usage.free / GIB:.1f} GiB of {usage.total / GIB:.1f} GiB are free at {folder}"
+    return Finding("disk", enough, message, (), {"free_bytes": usage.free, "total_bytes": usage.total})
+
+
+async def logs(connection: AsyncConnection, folder: Path) -> Finding:
+    """Each log has at least the bytes that were acknowledged to its host: those are nowhere else any more."""
+    job = TABLES["job"]
+    stored = select(log_offset.c.job_id, log_offset.c.size, log_offset.c.index_size, job.c.project_id, job.c.run_name)
+    stored = stored.join(job, job.c.id == log_offset.c.job_id).where(log_offset.c.size > 0)
+    count, lines = 0, []
+    for one in await connection.execute(stored):
+        count += 1
+        for suffix, size in ((".log", one.size), (".idx", one.index_size)):
+            path = folder / one.project_id / f"{one.job_id}{suffix}"
+            have = _size(path)
+            if have < size:
+                lines.append(f"{path} of run {one.run_name} has {have} of {size} bytes")
+    data = {"logs": count, "damaged": len(lines)}
+    if not lines:
+        return Finding("logs", True, f"{count} logs are whole", (), data)
+    return Finding("logs", False, f"{len(lines)} files of {count} logs are damaged or missing", some(lines), data)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
