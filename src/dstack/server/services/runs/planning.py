@@ -102,6 +102,9 @@ def notices(spec: RunSpec, pool: Pool) -> tuple[str, ...]:
     if pool.processes_only and spec.configuration.python:
         version = spec.configuration.python
         found.append(f"python: {version} comes from uv, or is the one that the machine has: jobs run as processes here")
+    gpu = spec.configuration.resources.gpu
+    if pool.processes_only and gpu is not None and gpu.count.min:
+        found.append("resources.gpu: variables tell the job its GPUs; as a process it is not kept from the others")
     if spec.profile is not None:
         found += [line for line in support.notices(spec.profile) if line not in found]
     return tuple(found)
