@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from dstack.agentapi.client import Connect
-from dstack.agentapi.wire import AUTO, HostFacts
+from dstack.agentapi.wire import AUTO, GpuFacts, HostFacts
 from dstack.backends.agents_here.agents import AgentFolders, AgentProgram
 from dstack.backends.base import (
     BackendConfig,
@@ -21,6 +21,7 @@ from dstack.backends.base import (
     Terminated,
     TerminateResult,
 )
+from dstack.control.scheduling.nominal import nominal_gpu_gb
 from dstack.model.base import Model
 from dstack.model.configurations.reading import validate
 from dstack.model.instance import ProvisioningData
@@ -73,7 +74,7 @@ class LocalBackend:
             memory_mib=facts.memory_bytes // MIB,
             disk_mib=facts.disk_bytes // MIB,
             cpu_arch=facts.arch,
-            gpus=tuple(Gpu(vendor=g.vendor, name=g.name, memory_mib=g.memory_bytes // MIB) for g in facts.gpus),
+            gpus=tuple(_gpu(g) for g in facts.gpus),
         )
         offer = Offer(
             backend=self.name,
@@ -116,3 +117,12 @@ class LocalBackend:
         if self._facts is None:
             self._facts = await self._program.host_facts(self._directory.parent / "facts")
         return self._facts
+
+
+def _gpu(facts: GpuFacts) -> Gpu:
+    """With the memory of its class, as people and other backends call it."""
+    return Gpu(
+        vendor=facts.vendor,
+        name=facts.name,
+        memory_mib=nominal_gpu_gb(facts.name, facts.memory_bytes // MIB) * 1024,
+    )
