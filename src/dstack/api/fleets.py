@@ -34,17 +34,40 @@ class Fleets:
         """The fleets of the project with their instances."""
         return self._call("list", {"include_imported": True})
 
-    def delete(self, names: Sequence[str]) -> None:
-        """Ask for the fleets to be deleted, with their instances. Does not wait for it."""
-        self._call("delete", {"names": [*names]})
+    def delete(self, names: Sequence[str], *, abandon: bool = False) -> None:
+        """Ask for the fleets to be deleted, with their instances. Does not wait for it.
 
-    def delete_instances(self, name: str, instance_nums: Sequence[int]) -> None:
-        """Ask for some instances of a fleet to be terminated."""
-        self._call("delete_instances", {"name": name, "instance_nums": [*instance_nums]})
+        With `abandon` the server does not wait for hosts of one's own that do not answer.
+        """
+        self._call("delete", {"names": [*names], **_abandoning(abandon)})
+
+    def delete_instances(self, name: str, instance_nums: Sequence[int], *, abandon: bool = False) -> None:
+        """Ask for some instances of a fleet to be terminated; `abandon` as in `delete`."""
+        self._call("delete_instances", {"name": name, "instance_nums": [*instance_nums], **_abandoning(abandon)})
+
+    def cordon(self, name: str, instance_nums: Sequence[int] | None = None) -> Json:
+        """Place no new jobs on instances of a fleet (None: on all). Returns the fleet."""
+        return self._cordon(name, instance_nums, "cordoned")
+
+    def drain(self, name: str, instance_nums: Sequence[int] | None = None) -> Json:
+        """The same, and an event tells when the last job has left. Returns the fleet."""
+        return self._cordon(name, instance_nums, "draining")
+
+    def uncordon(self, name: str, instance_nums: Sequence[int] | None = None) -> Json:
+        """Place new jobs on them again. Returns the fleet."""
+        return self._cordon(name, instance_nums, None)
 
     def why(self, name: str) -> Json:
         """Why a fleet is where it is: `lines` for people, `instances` for programs."""
         return self._call("why", {"name": name})
 
+    def _cordon(self, name: str, instance_nums: Sequence[int] | None, cordon: str | None) -> Json:
+        nums = None if instance_nums is None else [*instance_nums]
+        return self._call("cordon", {"name": name, "instance_nums": nums, "cordon": cordon})
+
     def _call(self, verb: str, body: Json, *, idempotent: bool = True) -> Any:
         return self._transport.call(f"/api/project/{self._project}/fleets/{verb}", body, idempotent=idempotent)
+
+
+def _abandoning(abandon: bool) -> Json:
+    return {"x_abandon": True} if abandon else {}

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from dstack.agentapi.client import Connect
 from dstack.clock import Clock
+from dstack.model.host import HostReport
 from dstack.model.instance import ProvisioningData
 from dstack.model.offer import Offer
 from dstack.model.requirements import Requirements
@@ -29,11 +30,23 @@ class InstanceOrder:
     fleet: str
     disk_gb: float | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    data: ProvisioningData | None = None  # where the machine is, when it is there already: a host of one's own
 
 
 @dataclass(frozen=True)
 class Created:
+    """`offer` and `report`: what a host of one's own turned out to have, and what the look at it found."""
+
     data: ProvisioningData
+    offer: Offer | None = None
+    report: HostReport | None = None
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """A host of one's own cannot be used as it is; a person can mend it, so it is tried again."""
+
+    report: HostReport
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,7 @@ class Refused:
     message: str
 
 
-CreateResult = Created | OutOfCapacity | Refused
+CreateResult = Created | OutOfCapacity | Refused | Unfit
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,9 @@ class Terminating:
 
 @dataclass(frozen=True)
 class Terminated:
-    """The provider itself says that nothing under the token exists any more."""
+    """The provider itself says that nothing under the token exists any more; `message` is for people."""
+
+    message: str = ""
 
 
 TerminateResult = Terminating | Terminated

@@ -8,15 +8,19 @@ from typing import Any
 
 from dstack.api.client import Client
 from dstack.cli import profiles
+from dstack.cli.apply_hosts import show_hosts, wait_for_hosts
 from dstack.cli.applying import Options, Prepared, agree, body, stop_if_refused, tell_notices
 from dstack.cli.changes import differences
 from dstack.cli.failures import INTERRUPTED, Quit
+from dstack.cli.host_keys import with_keys
 from dstack.cli.prompts import confirm
 from dstack.cli.render.fleets import failed_instances, fleets_table, instance_status, missing_instances, settled
 from dstack.cli.render.funnel import no_offers
+from dstack.cli.render.hosts import host_changes
 from dstack.cli.render.plan import fleet_plan
 from dstack.cli.terminal import StatusLine, accent, error, put, put_json, say, width
 from dstack.errors import DstackError, ResourceNotFound, UsageError
+from dstack.model.configurations.fleet import FleetConfiguration
 
 Json = dict[str, Any]
 
@@ -28,8 +32,11 @@ CREATION_LIMIT_S = 15.0  # until the server has made the rows of the instances, 
 
 def plan_fleet(client: Client, prepared: Prepared, options: Options) -> Json:
     """Ask for the plan; the profile that holds gives what the file does not say."""
+    configuration = prepared.configuration
+    if isinstance(configuration, FleetConfiguration):
+        configuration = with_keys(configuration, prepared.folder, prepared.at)
     spec = {
-        "configuration": body(prepared.configuration),
+        "configuration": body(configuration),
         "configuration_path": prepared.path,
         "profile": profiles.chosen(options.profile, options.no_profile, os.environ) or {"name": "default"},
     }
@@ -57,6 +64,8 @@ def apply_fleet(client: Client, prepared: Prepared, options: Options) -> int:
         show_fleet_plan(plan, options)
     stop_if_refused(plan)
     fleet = _submitted(client, plan, options)
+    if fleet["spec"]["configuration"].get("ssh_config"):
+        return _hosts(client, fleet, options)
     if options.detach:
         put_json(fleet) if options.json else put("Fleet configuration submitted. Exiting...")
         return 0
@@ -65,6 +74,16 @@ def apply_fleet(client: Client, prepared: Prepared, options: Options) -> int:
     except KeyboardInterrupt:
         return _interrupted(client, fleet, options)
     return _shown(fleet, options)
+
+
+def _hosts(client: Client, fleet: Json, options: Options) -> int:
+    if options.detach:
+        put_json(fleet) if options.json else put("Fleet configuration submitted. Exiting...")
+        return 0
+    try:
+        return show_hosts(wait_for_hosts(client, fleet), options)
+    except KeyboardInterrupt:
+        return _interrupted(client, fleet, options)
 
 
 def _submitted(client: Client, plan: Json, options: Options) -> Json:
@@ -76,6 +95,7 @@ def _submitted(client: Client, plan: Json, options: Options) -> Json:
         agree("Create the fleet?", options)
         return client.fleets.apply(spec, force=options.force)
     changes = differences(current["spec"], plan.get("effective_spec") or spec)
+    changes += host_changes(plan.get("x_hosts") or [])
     if changes and plan.get("action") == "update":
         say(f"Found fleet {name}. Configuration changes detected:")
         for change in changes:
@@ -99,10 +119,10 @@ def _submitted(client: Client, plan: Json, options: Options) -> Json:
     return client.fleets.apply(spec, force=options.force)
 
 
-def delete_and_wait(client: Client, name: str) -> None:
-    """Delete a fleet and wait until it is gone."""
+def delete_and_wait(client: Client, name: str, *, abandon: bool = False) -> None:
+    """Delete a fleet and wait until it is gone. `abandon`: not for hosts that do not answer."""
     status = StatusLine()
-    client.fleets.delete([name])
+    client.fleets.delete([name], abandon=abandon)
     deadline = time.monotonic() + DELETE_LIMIT_S
     try:
         while time.monotonic() < deadline:
@@ -112,7 +132,9 @@ def delete_and_wait(client: Client, name: str) -> None:
                 return
             if fleet["status"] in ("terminated", "failed"):
                 return
-            status.tell(f"Deleting the fleet {name}...")
+            silent = [i["x_host"] for i in fleet["instances"] if i.get("x_host") and i.get("unreachable")]
+            more = f" {', '.join(silent)} does not answer; --abandon does not wait for it" if silent else ""
+            status.tell(f"Deleting the fleet {name}...{more}")
             time.sleep(POLL_S)
     finally:
         status.clear()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ class Prepared:
     configuration: Configuration
     path: str
     folder: Path
+    at: Callable[..., str] = lambda *path: ""  # `FILE:LINE:COL: ` of a part of the file
 
 
 def prepare(options: Options) -> Prepared:
@@ -57,7 +60,8 @@ def prepare(options: Options) -> Prepared:
     present = [path for path in possible_files(configuration) if os.path.isfile(source.folder / path)]
     for hint in local_files(configuration, present):
         warn(hint)
-    return Prepared(applied(configuration, options.overrides, os.environ), source.shown, source.folder)
+    whole = applied(configuration, options.overrides, os.environ)
+    return Prepared(whole, source.shown, source.folder, partial(reading.at, source.shown))
 
 
 def body(configuration: Configuration) -> Json:

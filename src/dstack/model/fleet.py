@@ -8,6 +8,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from dstack.model.configurations.fleet import FleetConfiguration
+from dstack.model.host import RemoteHost
 from dstack.model.profile import Profile
 from dstack.model.row import Row, table
 
@@ -19,11 +20,19 @@ class FleetStatus(StrEnum):
 
 
 class FleetSpec(BaseModel):
+    """Private keys are not kept here: they lie sealed in a table of their own."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     configuration: FleetConfiguration
     configuration_path: str | None = None
     profile: Profile | None = None
+
+    @property
+    def hosts(self) -> tuple[RemoteHost, ...]:
+        """The hosts of an SSH fleet; none of any other."""
+        ssh = self.configuration.ssh_config
+        return () if ssh is None else ssh.remote_hosts(self.configuration.blocks)
 
 
 class Fleet(Row):
@@ -40,7 +49,7 @@ class Fleet(Row):
     status: FleetStatus = FleetStatus.ACTIVE
     spec: FleetSpec
     next_instance_num: int = 0  # instance numbers are never used twice
-    seeded: bool = False  # `target` instances were created once
+    seeded: bool = False  # `target` instances were created once; of an SSH fleet, one for each host
     # Back-off of re-creating lost or failed instances below the minimum.
     create_failures: int = 0
     next_create_at: float | None = None

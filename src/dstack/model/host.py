@@ -28,6 +28,16 @@ class RemoteHost(_Noun):
     network: str | None = None  # the address in it is the internal one; `internal_ip` and `network` exclude each other
     blocks: int | Literal["auto"] = 1
 
+    @property
+    def key(self) -> str:
+        """What tells it from all other hosts: `10.0.0.5`, `gpu1:2222`, `10.0.0.5 through login.lab`."""
+        text = _endpoint(self.hop)
+        return text if self.proxy is None else f"{text} through {_endpoint(self.proxy)}"
+
+
+def _endpoint(hop: Hop) -> str:
+    return hop.hostname.lower() if hop.port == 22 else f"{hop.hostname.lower()}:{hop.port}"
+
 
 class Finding(_Noun):
     """The outcome of one check. `remedy` is a command, or a sentence, that mends it."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from dstack.ids import derived_id
+from dstack.model.host import HostReport, RemoteHost
 from dstack.model.offer import Offer
 from dstack.model.row import Row, table
 
@@ -32,6 +33,13 @@ class InstanceTerminationReason(StrEnum):
     FLEET_SPEC_MISMATCH = "fleet_spec_mismatch"
 
 
+class Cordon(StrEnum):
+    """Why no new job is placed on an instance: a person said so, for as long as they like or until it is empty."""
+
+    CORDONED = "cordoned"
+    DRAINING = "draining"  # becomes CORDONED when the last job has left
+
+
 class ProvisioningData(BaseModel):
     """What the backend says of a created instance. `backend_data` is the backend's own and opaque to the rest."""
 
@@ -40,6 +48,7 @@ class ProvisioningData(BaseModel):
     backend_id: str  # the id by which the backend knows it
     hostname: str | None = None
     internal_ip: str | None = None
+    addresses: tuple[str, ...] = ()  # all of the machine, as `10.0.0.5/24`, where they are known
     ssh_port: int | None = None
     username: str = ""
     backend_data: dict[str, Any] = {}
@@ -88,11 +97,14 @@ class Instance(Row):
     total_blocks: int = 1
     busy_blocks: int = 0
     idle_duration_s: float | None = None  # None: never ends by idling
+    remote: RemoteHost | None = None  # where it is, when it is a host of the person's own
     # Facts.
     data: ProvisioningData | None = None
     host: HostInfo | None = None
     linked: bool = False  # the agent has been reached since the instance was created, or since it was last lost
     unreachable_since: float | None = None
+    unreachable_message: str | None = None
+    report: HostReport | None = None  # what the last look at a host of one's own found
     preempted: bool = False  # the provider took it back
     started_at: float | None = None  # paid from here
     # Deadlines.
@@ -103,6 +115,9 @@ class Instance(Row):
     # Intent, written by routes or by the fleet's decision.
     terminate_requested: InstanceTerminationReason | None = None
     terminate_message: str | None = None
+    cordon: Cordon | None = None
+    setup_requested_at: float | None = None  # look at the host again, and mend what can be mended
+    abandon_requested_at: float | None = None  # do not wait for it to be proven gone
     # Outcome.
     termination_reason: InstanceTerminationReason | None = None
     termination_message: str | None = None

@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from dstack.model.host import HostReport
 from dstack.model.instance import HostInfo, ProvisioningData
+from dstack.model.offer import Offer
 
 
 class _Observation(BaseModel):
@@ -17,8 +19,26 @@ class _Observation(BaseModel):
 
 
 class InstanceCreated(_Observation):
+    """`offer` and `report` come with hosts of one's own: what they have is known when they were looked at."""
+
     type: Literal["instance_created"] = "instance_created"
     data: ProvisioningData
+    offer: Offer | None = None
+    report: HostReport | None = None
+
+
+class HostUnfit(_Observation):
+    """A host of one's own was looked at, or could not be, and cannot be used as it is."""
+
+    type: Literal["host_unfit"] = "host_unfit"
+    report: HostReport
+
+
+class HostTrouble(_Observation):
+    """Why a host that does not answer does not, as far as that can be seen from here."""
+
+    type: Literal["host_trouble"] = "host_trouble"
+    message: str
 
 
 class NoCapacity(_Observation):
@@ -36,9 +56,13 @@ class CreateFailed(_Observation):
 
 
 class Gone(_Observation):
-    """Verified: the backend has nothing under the instance's token any more."""
+    """Verified: the backend has nothing under the instance's token any more.
+
+    With a `message` it is not: the machine is a person's own, costs nothing, and was given up.
+    """
 
     type: Literal["gone"] = "gone"
+    message: str = ""
 
 
 class Vanished(_Observation):
@@ -152,6 +176,8 @@ class Retained(_Observation):
 
 Observation = Annotated[
     InstanceCreated
+    | HostUnfit
+    | HostTrouble
     | NoCapacity
     | CreateFailed
     | Gone

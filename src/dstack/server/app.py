@@ -16,6 +16,7 @@ from dstack import __version__
 from dstack.agent.bundle import build
 from dstack.backends.base import Backend, BackendContext
 from dstack.backends.registry import Registry
+from dstack.backends.ssh.backend import SshBackend
 from dstack.clock import Clock, WallClock
 from dstack.model.row import Ref
 from dstack.server.auth.cipher import Cipher
@@ -37,16 +38,18 @@ from dstack.server.routes import install
 from dstack.server.services import backends_file, bootstrap, chores
 from dstack.server.services.backends import ProjectBackends
 from dstack.server.services.configured import with_file
+from dstack.server.services.hosts import StoredHosts
 from dstack.server.services.offers import OffersService
 from dstack.server.services.secrets import resolve_secrets
 from dstack.server.settings import Settings
 from dstack.server.store.blobs import BlobStore
 from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
-from dstack.server.store.migrate import upgrade
+from dstack.server.store.migrate import one_at_a_time, upgrade
 from dstack.server.store.news import News
 from dstack.server.store.servers import Member
 from dstack.server.store.store import Store
+from dstack.ssh.host import Hosts
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +64,15 @@ class Running:
     presence: Presence
 
 
-def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
-    """An ASGI application whose lifespan starts and stops the whole server. Several may live in one process."""
+def create_app(settings: Settings, clock: Clock | None = None, hosts: Hosts | None = None) -> FastAPI:
+    """An ASGI application whose lifespan starts and stops the whole server. Several may live in one process.
+
+    `hosts` is how hosts of one's own are reached; None: over SSH.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, clock or WallClock()) as server:
+        async with running(settings, clock or WallClock(), hosts) as server:
             app.state.parts = server.parts
             app.state.new_token = server.token
             yield
@@ -88,7 +94,9 @@ def _http(lifespan: Callable | None) -> FastAPI:
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Clock) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings, clock: Clock, hosts: Hosts | None = None, store_class: type[Store] = Store
+) -> AsyncIterator[Running]:
     """Everything but HTTP: data folder, database, engine, effects, links. Raises DstackError when it cannot start."""
     with exclusive(settings.data_dir, settings.resolved_database_url):
         file = backends_file.read(settings.data_dir, settings.default_project)
@@ -96,11 +104,12 @@ async def running(settings: Settings, clock: Clock) -> AsyncIterator[Running]:
         cipher, database, token = await _open(settings, clock)
         try:
             me = myself(settings)
-            server = _wire(settings, clock, cipher, database, token, me)
+            server = _wire(settings, clock, cipher, database, token, me, hosts, store_class)
             await enter(database, settings, me, clock)
             try:
-                await backends_file.apply(server.parts, file)
-                await chores.begin_all(database, clock.now(), server.parts.owner, server.parts.backends.own)
+                async with one_at_a_time(database.url):
+                    await backends_file.apply(server.parts, file)
+                    await chores.begin_all(database, clock.now(), server.parts.owner, server.parts.backends.own)
                 async with _working(server.workers):
                     yield server
             finally:
@@ -114,8 +123,10 @@ async def _open(settings: Settings, clock: Clock) -> tuple[Cipher, Database, str
     await upgrade(settings.resolved_database_url)
     database = Database(settings.resolved_database_url)
     try:
-        cipher = await open_cipher(database, settings.data_dir / "encryption.key", settings.encryption_keys)
-        token = await bootstrap.ensure(database, cipher, clock.now(), settings.default_project, settings.admin_token)
+        async with one_at_a_time(database.url):
+            cipher = await open_cipher(database, settings.data_dir / "encryption.key", settings.encryption_keys)
+            project, token = settings.default_project, settings.admin_token
+            token = await bootstrap.ensure(database, cipher, clock.now(), project, token)
     except BaseException:
         await database.close()
         raise
@@ -123,16 +134,23 @@ async def _open(settings: Settings, clock: Clock) -> tuple[Cipher, Database, str
 
 
 def _wire(
-    settings: Settings, clock: Clock, cipher: Cipher, database: Database, token: str | None, me: Member
+    settings: Settings,
+    clock: Clock,
+    cipher: Cipher,
+    database: Database,
+    token: str | None,
+    me: Member,
+    hosts: Hosts | None,
+    store_class: type[Store],
 ) -> Running:
     owner = me.id
-    backends = _backends(settings, clock, cipher, database)
+    backends = _backends(settings, clock, cipher, database, hosts)
     # A SQLite file has one server: there is nobody to tell.
     url, heard, missed = settings.resolved_database_url, lambda t: presence.heard(t), lambda: presence.missed()
     news = None if database.sqlite else News(url, me.session, heard, missed)
     changes = Changes(clock.now(), lambda keys: presence.tell(keys))
     offers = OffersService(backends, clock, me.id)
-    store = Store(database, offers.all)
+    store = store_class(database, offers.all)
     logs = LogStore(settings.storage_dir / "logs", database, changes)
     blobs = BlobStore(settings.storage_dir / "blobs")
     gauges = Gauges(database, changes)
@@ -142,13 +160,14 @@ def _wire(
     presence = Presence(store, me, clock, changes, news, kick_engine, kick_acts, recheck_me)
     of_links = logs, gauges, clock, backends, kick_engine, kick_acts
     links = presence.links = HostLinks(store, me.id, *of_links, lambda: presence.others)
-    instances = InstanceEffects(store, backends)
+    instances = InstanceEffects(store, backends, clock)
     tasks = TaskEffects(store, links, blobs, partial(resolve_secrets, database, cipher), settings)
     own_work = upkeep(store, backends, logs, blobs, settings, clock, owner)
     handlers = {**_handlers(instances, tasks), **own_work.handlers}
     acts = ActRunner(store, clock, owner, handlers, settings.act_workers, kick_engine, presence.scan_s)
     describe = within_reach(database, owner, instances.describe)
-    probes = ProbeRunner({("instance", "describe_instance"): describe, **own_work.askers}, kick_engine)
+    askers = {("instance", "describe_instance"): describe, **own_work.askers}
+    probes = ProbeRunner(askers, kick_engine)
 
     def recorded() -> None:
         acts.kick()
@@ -158,7 +177,7 @@ def _wire(
         changes.publish(f"{ref.kind}:{ref.id}" for ref in refs)
         links.notice(refs)
 
-    engine = Engine(store, clock, owner, Dispatch(recorded, probes.ask, touched), presence.scan_s)
+    engine = Engine(store, clock, owner, Dispatch(recorded, probes.ask, touched), presence.scan_s, meter)
     parts = Parts(
         settings=settings,
         clock=clock,
@@ -188,7 +207,9 @@ def _handlers(instances: InstanceEffects, tasks: TaskEffects) -> dict[tuple[str,
     }
 
 
-def _backends(settings: Settings, clock: Clock, cipher: Cipher, database: Database) -> ProjectBackends:
+def _backends(
+    settings: Settings, clock: Clock, cipher: Cipher, database: Database, hosts: Hosts | None
+) -> ProjectBackends:
     registry = Registry.installed()
 
     def context(folder: str) -> BackendContext:
@@ -199,11 +220,20 @@ def _backends(settings: Settings, clock: Clock, cipher: Cipher, database: Databa
             clock=clock,
         )
 
-    own: dict[str, Backend] = {}
+    book, bundle = StoredHosts(database, cipher), lambda: build(settings.data_dir / "agent")
+    ssh = SshBackend(_over_ssh if hosts is None else lambda: hosts, book, bundle)
+    own: dict[str, Backend] = {ssh.name: ssh}
     if settings.local_enabled:
         local = {"type": "local", "runtime": settings.local_runtime, "docker_host": settings.local_docker_host}
         own["local"] = registry.make(local, context("local"))
     return ProjectBackends(database, cipher, clock, registry, own, context("backends"))
+
+
+def _over_ssh() -> Hosts:
+    """Loaded when the first host of an SSH fleet is reached: a quarter of a second that others need not wait."""
+    from dstack.ssh.hosts import SshHosts
+
+    return SshHosts()
 
 
 @asynccontextmanager

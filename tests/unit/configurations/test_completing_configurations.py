@@ -76,12 +76,6 @@ def test_what_cannot_be_executed_yet_is_refused_by_the_name_of_its_field(fields)
     assert [line.split(":")[0] for line in unsupported(task(**fields))] == [field]
 
 
-def test_fleets_of_hosts_are_refused_by_name():
-    ssh = {"user": "u", "identity_file": "k", "hosts": ["h"]}
-    configuration = parse({"type": "fleet", "ssh_config": ssh, "blocks": 2}, "")
-    assert [line.split(":")[0] for line in unsupported(configuration)] == ["ssh_config"]
-
-
 def test_a_profile_can_ask_for_what_cannot_be_executed_too():
     assert unsupported(Profile(reservation="r")) == ["reservation: reservations are not used yet"]
 

@@ -179,7 +179,12 @@ def test_a_machine_that_stops_answering_is_given_time_and_its_provider_is_asked(
     j = job(on=i)
     d = decided(i, LinkDown(message="x"), jobs=(j,))
     fields = changed(d, i)
-    assert fields == {"linked": False, "unreachable_since": T0, "unreachable_deadline": T0 + 1200}
+    assert fields == {
+        "linked": False,
+        "unreachable_since": T0,
+        "unreachable_deadline": T0 + 1200,
+        "unreachable_message": "x",
+    }
     assert [p.verb for p in d.probes] == ["describe_instance"]
     assert j.ref in d.wakes
 

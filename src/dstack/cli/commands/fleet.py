@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
 
 from dstack.cli.apply_fleet import delete_and_wait
 from dstack.cli.commands.listing import deleted, list_flags, show_list
+from dstack.cli.draining import runs_on, wait_until_empty
 from dstack.cli.group import Group
 from dstack.cli.names import fleet_names
 from dstack.cli.prompts import confirm
@@ -59,12 +61,71 @@ def get(name: str | None, fleet_id: str | None, as_json: bool) -> None:
     metavar="NUM",
     help="Only this instance; may be given several times",
 )
+@click.option("--abandon", is_flag=True, help="Do not wait for hosts that do not answer, nor for the proof that machines are gone")
 @click.option("-y", "--yes", is_flag=True, help="Ask no questions")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @project_option
-def delete(name: str, instances: tuple[int, ...], yes: bool, as_json: bool) -> None:
+def delete(name: str, instances: tuple[int, ...], abandon: bool, yes: bool, as_json: bool) -> None:
     """Delete a fleet with its instances, or some of its instances."""
-    _delete(name, [*instances], yes, as_json)
+    _delete(name, [*instances], yes, as_json, abandon)
+
+
+def some_instances(function: Any) -> Any:
+    """`NAME`, `-i`, `--json`, `--project`."""
+    for option in (
+        project_option,
+        click.option("--json", "as_json", is_flag=True, help="Print JSON"),
+        click.option(
+            "-i",
+            "--instance",
+            "instances",
+            type=click.IntRange(0),
+            multiple=True,
+            metavar="NUM",
+            help="Only this instance; may be given several times",
+        ),
+        click.argument("name", shell_complete=fleet_names),
+    ):
+        function = option(function)
+    return function
+
+
+@fleet.command(epilog="Example: dstack fleet cordon my-fleet -i 0")
+@some_instances
+def cordon(name: str, instances: tuple[int, ...], as_json: bool) -> None:
+    """Place no new jobs on a fleet's instances; what runs on them goes on."""
+    with connect() as client:
+        _cordoned(client.fleets.cordon(name, instances or None), instances, "cordoned", as_json)
+
+
+@fleet.command(epilog="Example: dstack fleet uncordon my-fleet -i 0")
+@some_instances
+def uncordon(name: str, instances: tuple[int, ...], as_json: bool) -> None:
+    """Place new jobs on a fleet's instances again."""
+    with connect() as client:
+        _cordoned(client.fleets.uncordon(name, instances or None), instances, "uncordoned", as_json)
+
+
+@fleet.command(epilog="Example: dstack fleet drain my-fleet -i 0 --stop")
+@some_instances
+@click.option("--stop", is_flag=True, help="Stop the runs that are on them, instead of waiting for their end")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait until they are empty")
+def drain(name: str, instances: tuple[int, ...], as_json: bool, stop: bool, detach: bool) -> None:
+    """Place no new jobs on a fleet's instances, and wait until what runs on them has ended."""
+    with connect() as client:
+        found = client.fleets.drain(name, instances or None)
+        if stop and (runs := runs_on(found, instances)):
+            client.runs.stop(runs)
+        if not detach:
+            found = wait_until_empty(client, found, instances)
+        _cordoned(found, instances, "being drained" if detach else "drained", as_json)
+
+
+def _cordoned(found: dict[str, Any], instances: tuple[int, ...], what: str, as_json: bool) -> None:
+    if as_json:
+        return put_json(found)
+    numbers = f" instances {', '.join(map(str, instances))}" if instances else ""
+    put(f"Fleet {found['name']}{numbers} {what}")
 
 
 @fleet.command("delete-instance", epilog="Example: dstack fleet delete-instance my-fleet 0 -y")
@@ -100,7 +161,7 @@ def _list(verbose: bool, watch: bool, as_json: bool) -> None:
         say(f"\n{NO_FLEETS}\n{MAKE_A_FLEET}")
 
 
-def _delete(name: str, instances: list[int], yes: bool, as_json: bool) -> None:
+def _delete(name: str, instances: list[int], yes: bool, as_json: bool, abandon: bool = False) -> None:
     if "/" in name:
         raise UsageError(f"{name} belongs to another project", hint="--project chooses the project")
     with connect() as client:
@@ -111,7 +172,7 @@ def _delete(name: str, instances: list[int], yes: bool, as_json: bool) -> None:
         if not yes and not confirm(what):
             return say("Exiting...")
         if instances:
-            client.fleets.delete_instances(name, instances)
+            client.fleets.delete_instances(name, instances, abandon=abandon)
         else:
-            delete_and_wait(client, name)
+            delete_and_wait(client, name, abandon=abandon)
         deleted("fleet", name, as_json, **({"instances": instances} if instances else {}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dstack.cli.render import values
+from dstack.cli.render import hosts, values
 from dstack.cli.render.specs import resources_text
 from dstack.cli.render.table import properties, table
 from dstack.cli.terminal import style
@@ -49,7 +49,9 @@ def details(fleet: Json, now: float) -> str:
         ("Nodes", nodes_text(nodes) if nodes else ""),
         ("Created", values.age(fleet.get("created_at"), now)),
     ]
-    return properties([row for row in rows if row[1]]) + "\n\n" + fleets_table([fleet], now, verbose=True)
+    text = properties([row for row in rows if row[1]]) + "\n\n" + fleets_table([fleet], now, verbose=True)
+    found = [(i, hosts.report(i)) for i in fleet.get("instances") or []]
+    return text + "".join("\n\n" + "\n".join([str(i["x_host"]), *lines]) for i, lines in found if lines)
 
 
 def nodes_text(nodes: Any) -> str:
@@ -88,18 +90,22 @@ def failed_instances(fleet: Json) -> list[Json]:
 
 
 def instance_status(instance: Json) -> str:
-    """`idle`, `2/8 busy`, `idle (unreachable)`."""
+    """`idle`, `2/8 busy`, `idle (unreachable)`, `idle (cordoned)`, `provisioning (to mend)`."""
     text, total = str(instance["status"]), instance.get("total_blocks") or 1
     if text == "busy" and total > 1:
         text = f"{instance.get('busy_blocks', 0)}/{total} busy"
     if instance.get("unreachable"):
         return f"{text} (unreachable)"
+    if instance.get("x_to_mend"):
+        return f"{text} (to mend)"
+    if instance.get("x_cordon"):
+        return f"{text} ({instance['x_cordon']})"
     health = instance.get("health_status") or "healthy"
     return text if health == "healthy" else f"{text} ({health})"
 
 
 def _rows(fleet: Json, now: float) -> list[tuple[str, ...]]:
-    instances = [i for i in fleet.get("instances") or [] if i["status"] != "terminated"]
+    instances = [i for i in fleet.get("instances") or [] if i["status"] != "terminated" or i.get("x_host")]
     label = style(fleet["name"], "bold")
     if not instances:
         return [(label, "-", "-", "-", "-", str(fleet["status"]), values.age(fleet.get("created_at"), now))]
@@ -122,15 +128,15 @@ def _row(instance: Json, now: float) -> tuple[str, ...]:
 def _verbose_rows(fleet: Json, now: float) -> list[tuple[str, ...]]:
     """The fleet as it is configured, then its instances as they are."""
     configuration = fleet["spec"]["configuration"]
-    hosts = (configuration.get("ssh_config") or {}).get("hosts")
+    given = (configuration.get("ssh_config") or {}).get("hosts")
     price = configuration.get("max_price")
     head = (
         style(fleet["name"], "bold"),
-        str(len(hosts)) if hosts else _range(configuration.get("nodes")),
+        str(len(given)) if given else _range(configuration.get("nodes")),
         resources_text(configuration["resources"]) if configuration.get("resources") else "",
         "",
-        "" if hosts else str(configuration.get("spot_policy") or "on-demand"),
-        "ssh" if hosts else ", ".join(configuration.get("backends") or ()) or "*",
+        "" if given else str(configuration.get("spot_policy") or "on-demand"),
+        "ssh" if given else ", ".join(configuration.get("backends") or ()) or "*",
         f"$0..{price:g}" if price else "",
         str(fleet["status"]),
         values.age(fleet.get("created_at"), now),
@@ -143,7 +149,7 @@ def _verbose_row(instance: Json, now: float) -> tuple[str, ...]:
     resources = (instance.get("instance_type") or {}).get("resources") or {}
     driver = instance.get("gpu_driver") or {}
     return (
-        f"    instance={instance['instance_num']}",
+        f"    instance={instance['instance_num']}" + (f" ({instance['x_host']})" if instance.get("x_host") else ""),
         "",
         values.resources({**resources, "spot": False}) if resources else "",
         " ".join(str(driver[key]) for key in ("vendor", "version") if driver.get(key)),
@@ -152,7 +158,12 @@ def _verbose_row(instance: Json, now: float) -> tuple[str, ...]:
         values.money(instance.get("price")),
         _state(instance),
         values.age(instance.get("created"), now),
-        str(instance.get("termination_reason_message") or instance.get("termination_reason") or ""),
+        str(
+            instance.get("x_message")
+            or instance.get("termination_reason_message")
+            or instance.get("termination_reason")
+            or ""
+        ),
     )
 
 

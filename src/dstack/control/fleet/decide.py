@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dstack.control import wording
+from dstack.control.fleet.hosts import keep_hosts
 from dstack.control.fleet.instances import new_instance
 from dstack.control.kernel import Decision, Draft
 from dstack.control.policy import backoff, idle
@@ -30,6 +31,8 @@ def decide(s: FleetSnapshot, now: float) -> Decision:
         return d.finish(now + RECHECK_S if instances else now)
     elif s.fleet.spec.configuration.nodes is not None:
         _keep_size(d, s, instances)
+    else:
+        keep_hosts(d, instances)
     return d.finish(now + RECHECK_S, _next_create(d.row, now))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dstack.control import wording
+from dstack.control.instance.abandon import abandon, last_try_ends
 from dstack.control.instance.facts import absorb
+from dstack.control.instance.remarks import report_text
 from dstack.control.kernel import Decision, Draft
 from dstack.control.policy import backoff, idle
 from dstack.control.policy.deadlines import (
@@ -16,7 +18,7 @@ from dstack.control.policy.deadlines import (
 from dstack.control.run.decide import queue_ref
 from dstack.control.snapshots import InstanceSnapshot
 from dstack.model.fleet import Fleet
-from dstack.model.instance import Instance, InstanceStatus
+from dstack.model.instance import Cordon, Instance, InstanceStatus
 from dstack.model.instance import InstanceTerminationReason as Reason
 from dstack.model.row import Ref
 
@@ -41,7 +43,9 @@ def decide(s: InstanceSnapshot, now: float) -> Decision:
     elif s.instance.status is InstanceStatus.PENDING:
         _order(d, s)
     else:
+        _set_up_again(d)
         _use(d, s)
+        _empty(d)
     return d.finish(now + RECHECK_S, _ask_provider(d), *_deadlines(d.row, now))
 
 
@@ -71,7 +75,9 @@ def _expired(d: Draft[Instance], s: InstanceSnapshot) -> bool:
             return False
         limit = wording.duration(INSTANCE_CREATE_S)
         what = "did not answer" if instance.data is not None else "was not created"
-        _terminate(d, s, Reason.PROVISIONING_TIMEOUT, f"The instance {what} within {limit}")
+        unfit = instance.report is not None and instance.report.failed
+        message = report_text(instance) if unfit else f"The instance {what} within {limit}"
+        _terminate(d, s, Reason.PROVISIONING_TIMEOUT, message)
         return True
     if instance.unreachable_deadline is not None and instance.unreachable_deadline <= d.now:
         limit = wording.duration(INSTANCE_UNREACHABLE_S)
@@ -87,6 +93,24 @@ def _order(d: Draft[Instance], s: InstanceSnapshot) -> None:
     _take_status(d, InstanceStatus.PROVISIONING)
     d.set(provisioning_deadline=d.now + INSTANCE_CREATE_S)
     d.act("create_instance")
+
+
+def _set_up_again(d: Draft[Instance]) -> None:
+    """A person applied the fleet again: what is wrong with the host may be mended, or its settings are others now."""
+    asked = d.row.setup_requested_at
+    if asked is None:
+        return
+    d.set(setup_requested_at=None)
+    if d.row.status is InstanceStatus.PROVISIONING:
+        d.set(provisioning_deadline=d.now + INSTANCE_CREATE_S)
+    d.act("create_instance", f"again at {asked}", again=True)
+
+
+def _empty(d: Draft[Instance]) -> None:
+    """A drained instance tells when its last job has left."""
+    if d.row.cordon is Cordon.DRAINING and not d.row.busy_blocks:
+        d.set(cordon=Cordon.CORDONED)
+        d.event("Instance is drained: no job runs on it", wording.target(d.row))
 
 
 def _use(d: Draft[Instance], s: InstanceSnapshot) -> None:
@@ -129,18 +153,28 @@ def _terminating(d: Draft[Instance], s: InstanceSnapshot, *, gone: bool) -> floa
     instance = d.row
     never_ordered = instance.provisioning_deadline is None and instance.host is None and instance.data is None
     if gone or (never_ordered and not d.unfinished("create_instance")):
-        _take_status(d, InstanceStatus.TERMINATED)
-        d.set(finished_at=d.now)
-        d.wake(Ref("fleet", instance.fleet_id), queue_ref(instance.project_id), *(j.ref for j in s.jobs))
-        return d.now
+        return _over(d, s)
     order = d.pending("create_instance")
     if order is not None:
-        if order.attempts > 0:
+        # To look at a host of one's own and to leave it again does no harm, however far the look had come.
+        if order.attempts > 0 and instance.remote is None:
             return d.now + RECHECK_S  # its end wakes this row
         d.settle("create_instance")
         return d.now + settle_delay(order.created_at, d.now)
     d.act("terminate_instance", machine=instance.token)
-    return d.now + RECHECK_S
+    last_try = last_try_ends(d)
+    if last_try is not None and last_try <= d.now:
+        abandon(d)
+        return _over(d, s)
+    return d.now + RECHECK_S if last_try is None else last_try
+
+
+def _over(d: Draft[Instance], s: InstanceSnapshot) -> float:
+    instance = d.row
+    _take_status(d, InstanceStatus.TERMINATED)
+    d.set(finished_at=d.now)
+    d.wake(Ref("fleet", instance.fleet_id), queue_ref(instance.project_id), *(j.ref for j in s.jobs))
+    return d.now
 
 
 def _take_status(d: Draft[Instance], status: InstanceStatus) -> None:

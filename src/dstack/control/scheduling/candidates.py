@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from dstack.control.scheduling.match import Machine, first_miss, fit_blocks, share
 from dstack.control.scheduling.needs import Needs, of_fleet, of_requirements
-from dstack.control.scheduling.pool import Pool, Shelf
+from dstack.control.scheduling.pool import UNHEALTHY, Pool, Shelf
 from dstack.control.scheduling.reasons import Funnel, Miss
 from dstack.model.configurations.fleet import FleetConfiguration
 from dstack.model.fleet import Fleet, FleetSpec
@@ -193,7 +194,11 @@ def funnel_of(pool: Pool, fits: Fits, tried: frozenset[str]) -> Funnel:
 
 def total_blocks(configuration: FleetConfiguration, offer: Offer) -> int | Miss:
     """Into how many blocks the fleet cuts a machine of this offer."""
-    written = configuration.blocks
+    return blocks_of(configuration.blocks, offer)
+
+
+def blocks_of(written: int | Literal["auto"], offer: Offer) -> int | Miss:
+    """Into how many blocks a machine of this offer is cut, as `blocks` is written."""
     gpus, cpus = len(offer.resources.gpus), offer.resources.cpus
     if written == 1 or (written == "auto" and offer.containers_only):
         return 1
@@ -207,10 +212,20 @@ def total_blocks(configuration: FleetConfiguration, offer: Offer) -> int | Miss:
     return written
 
 
+_CLOSED = {
+    "cordoned": Miss("cordoned", "the instance takes no new jobs", hint="`dstack fleet uncordon` lets it"),
+    "setup": Miss("setup", "the host is not set up yet"),
+    "unfit": Miss("unfit", "the host cannot be used as it is", hint="`dstack fleet -v` tells what mends it"),
+}
+
+
 def _match_shelf(requirements: Requirements, needs: Needs, shelf: Shelf) -> int | Miss:
     miss = _closed(requirements, shelf.fleet)
     if miss is not None:
         return miss
+    if shelf.closed:
+        words = shelf.closed.removeprefix(UNHEALTHY)
+        return _CLOSED.get(shelf.closed) or Miss("unhealthy", f"the accelerators failed: {words}")
     if not shelf.reachable:
         return Miss("unreachable", "the machine does not answer", nearest=shelf.offer.instance_type)
     return fit_blocks(needs, shelf.offer, shelf.total_blocks, created=True, whole=requirements.multinode)

@@ -159,7 +159,9 @@ def _disk(needs: Needs, m: Machine) -> Miss | None:
 
 
 def _lenient(needs: Needs, m: Machine, name: str) -> bool:
-    return m.offer.lenient_defaults and name in needs.defaulted
+    # The disk of a host that somebody brings cannot be chosen, and jobs share it anyway.
+    own_disk = name == "disk" and m.offer.backend == "ssh"
+    return (m.offer.lenient_defaults or own_disk) and name in needs.defaulted
 
 
 def _outside(stage: str, span: Span, has: float, *, memory: bool = True) -> Miss | None:

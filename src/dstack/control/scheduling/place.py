@@ -174,6 +174,9 @@ class _Turn:
         leaving = self._leaving(fits)
         if leaving:
             return Waiting(unit, funnel.report(self._at, waiting_for=f"{min(leaving)} to be gone"))
+        coming = [slot.names[0] for miss, shelf in fits.shelf_misses if miss.stage == "setup" for slot in shelf.slots()]
+        if coming:
+            return Waiting(unit, funnel.report(self._at, waiting_for=f"{min(coming)} to be set up"))
         return Unplaceable(unit, funnel.report(self._at), _reason(unit, funnel))
 
     def _leaving(self, fits: Fits) -> Sequence[str]:

@@ -47,6 +47,8 @@ class Shelf:
     total_blocks: int
     rung: int
     reachable: bool
+    # Or "unhealthy: " and words.
+    closed: str = ""  # "cordoned"; of a host of one's own "setup" until it was seen in order, "unfit" when it was not
     size: int = 0
     by_free: dict[int, deque[Slot]] = field(default_factory=dict)
 
@@ -65,6 +67,9 @@ class Shelf:
                     slots.remove(slot)
                     return slot
         return None
+
+    def slots(self) -> list[Slot]:
+        return [slot for slots in self.by_free.values() for slot in slots]
 
     def remove(self, slot: Slot) -> None:
         self.by_free[slot.free].remove(slot)
@@ -148,17 +153,33 @@ class Pool:
     def _shelve(self, fleet: Fleet, instance: Instance) -> None:
         ready = instance.status in (InstanceStatus.IDLE, InstanceStatus.BUSY)
         reachable = not ready or (instance.linked and instance.unreachable_since is None)
-        shelf = self._shelf(fleet, instance.offer, instance.total_blocks, 0 if ready else 1, reachable)
+        rung = 0 if ready else 1
+        shelf = self._shelf(fleet, instance.offer, instance.total_blocks, rung, reachable, _closed(instance, ready))
         shelf.size += 1
         shelf.put(Slot(instance, instance.free_blocks))
 
-    def _shelf(self, fleet: Fleet, offer: Offer, total_blocks: int, rung: int, reachable: bool) -> Shelf:
-        key = (fleet.id, offer, total_blocks, rung, reachable)
+    def _shelf(
+        self, fleet: Fleet, offer: Offer, total_blocks: int, rung: int, reachable: bool, closed: str = ""
+    ) -> Shelf:
+        key = (fleet.id, offer, total_blocks, rung, reachable, closed)
         shelf = self._index.get(key)
         if shelf is None:
-            shelf = self._index[key] = Shelf(fleet, offer, total_blocks, rung, reachable)
+            shelf = self._index[key] = Shelf(fleet, offer, total_blocks, rung, reachable, closed)
             self.shelves.append(shelf)
         return shelf
+
+
+UNHEALTHY = "unhealthy: "
+
+
+def _closed(instance: Instance, ready: bool) -> str:
+    if instance.cordon is not None:
+        return "cordoned"
+    if instance.host is not None and instance.host.health == "failure":
+        return UNHEALTHY + instance.host.health_message
+    if instance.remote is None or ready:
+        return ""
+    return "unfit" if instance.report is not None and instance.report.failed else "setup"
 
 
 def _open(fleet: Fleet) -> bool:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from dstack.model.base import NUMBER, TEXT, Model, read_all_by, read_by
 from dstack.model.configurations.parts import Env, Name
+from dstack.model.host import Hop, RemoteHost
 from dstack.model.profile import ProvisioningParams
 from dstack.model.resources import ResourcesSpec
 from dstack.values.grammar import Invalid, show
@@ -94,6 +95,16 @@ class SSHProxyParams(Model):
     ssh_key: SSHKey | None = None
 
 
+def _internal_ip(value: Any) -> str:
+    try:
+        address = ipaddress.ip_address(value if isinstance(value, str) else "")
+    except ValueError:
+        raise Invalid(f"{show(value)} is not an address, expected for instance `192.168.0.10`") from None
+    if address.is_global:
+        raise Invalid(f"{show(value)} is a public address, expected a private one")
+    return str(address)
+
+
 class SSHHostParams(Model):
     """One host; what it does not say comes from the fleet's `ssh_config`."""
 
@@ -104,7 +115,7 @@ class SSHHostParams(Model):
     user: str | None = None
     identity_file: str | None = None
     proxy_jump: SSHProxyParams | None = None
-    internal_ip: str | None = None
+    internal_ip: Annotated[str | None, read_by(_internal_ip)] = None
     ssh_key: SSHKey | None = None
     blocks: Blocks | None = None
 
@@ -150,6 +161,30 @@ class SSHParams(Model):
             if not (host.identity_file or host.ssh_key or self.identity_file or self.ssh_key):
                 raise Invalid(f"No ssh key specified for host {host.hostname}, expected `identity_file`", at=at)
         return self
+
+    @model_validator(mode="after")
+    def _hosts_differ(self) -> Self:
+        first: dict[str, int] = {}
+        for index, host in enumerate(self.remote_hosts()):
+            if host.key in first:
+                message = f"{host.key} is the same host as `hosts[{first[host.key]}]`, expected each host once"
+                raise Invalid(message, at=("hosts", index))
+            first[host.key] = index
+        return self
+
+    def remote_hosts(self, blocks: int | Literal["auto"] = 1) -> tuple[RemoteHost, ...]:
+        """The hosts with all that holds for them; `blocks` is that of the fleet."""
+        return tuple(self._remote(host, blocks) for host in self.hosts)
+
+    def _remote(self, host: SSHHostParams, blocks: int | Literal["auto"]) -> RemoteHost:
+        proxy = host.proxy_jump or self.proxy_jump
+        return RemoteHost(
+            hop=Hop(hostname=host.hostname, port=host.port or self.port or 22, user=host.user or self.user or ""),
+            proxy=None if proxy is None else Hop(hostname=proxy.hostname, port=proxy.port or 22, user=proxy.user),
+            internal_ip=host.internal_ip,
+            network=self.network,
+            blocks=blocks if host.blocks is None else host.blocks,
+        )
 
 
 class FleetConfiguration(ProvisioningParams):

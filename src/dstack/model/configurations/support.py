@@ -35,7 +35,6 @@ _REFUSED = (
     _Rule("dstack", "the server cannot be reached from inside the run yet"),
     _Rule("utilization_policy", "GPU utilization is not watched yet"),
     _Rule("reservation", "reservations are not used yet"),
-    _Rule("ssh_config", "fleets of hosts reached over SSH are not made yet"),
 )
 _NOTED = (
     _Rule("ports", "ports are not forwarded to this machine yet"),

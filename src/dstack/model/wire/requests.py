@@ -206,9 +206,25 @@ class Name(Body):
     name: str
 
 
+class DeleteFleets(Body):
+    """`x_abandon`: do not wait for hosts of one's own that do not answer."""
+
+    names: list[str]
+    x_abandon: bool = False
+
+
 class DeleteFleetInstances(Body):
     name: str
     instance_nums: list[Annotated[int, Field(ge=0, lt=2**31)]]
+    x_abandon: bool = False
+
+
+class CordonInstances(Body):
+    """`cordon` None lets the instances take new jobs again; `instance_nums` None are all of the fleet."""
+
+    name: str
+    instance_nums: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
+    cordon: Literal["cordoned", "draining"] | None = None
 
 
 class ListInstances(Body):

@@ -54,6 +54,7 @@ WORK: dict[str, Any] = {
     f"{_PROJECT}/fleets/apply": fleets.Fleet,
     f"{_PROJECT}/fleets/delete": NOTHING,
     f"{_PROJECT}/fleets/delete_instances": NOTHING,
+    f"{_PROJECT}/fleets/cordon": fleets.Fleet,
     f"{_PROJECT}/fleets/why": fleets.FleetWhy,
     "/api/instances/list": list[fleets.Instance],
     f"{_PROJECT}/instances/get": fleets.Instance,

@@ -5,20 +5,23 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from dstack.errors import AccessDenied
+from dstack.model.instance import Cordon
 from dstack.model.wire.requests import (
     ApplyFleetPlan,
+    CordonInstances,
     DeleteFleetInstances,
+    DeleteFleets,
     GetFleet,
     GetFleetPlan,
     ListFleets,
     ListProjectFleets,
     Name,
-    Names,
 )
+from dstack.server.auth.identity import Access
 from dstack.server.auth.rules import manages_ssh_fleets
 from dstack.server.routes.access import DENIED, Caller, Member, PartsOf
 from dstack.server.routes.reply import nothing, reply
-from dstack.server.services.fleets import applying, ending, explaining, reading
+from dstack.server.services.fleets import applying, cordoning, ending, explaining, reading
 
 router = APIRouter(tags=["fleets"])
 PROJECT = "/api/project/{project_name}/fleets"
@@ -54,17 +57,30 @@ async def apply(parts: PartsOf, access: Member, body: ApplyFleetPlan) -> Respons
 
 
 @router.post(PROJECT + "/delete")
-async def delete(parts: PartsOf, access: Member, body: Names) -> Response:
-    await ending.delete(parts, access, body.names)
+async def delete(parts: PartsOf, access: Member, body: DeleteFleets) -> Response:
+    _check_abandon(access, body.x_abandon)
+    await ending.delete(parts, access, body.names, abandon=body.x_abandon)
     return nothing()
 
 
 @router.post(PROJECT + "/delete_instances")
 async def delete_instances(parts: PartsOf, access: Member, body: DeleteFleetInstances) -> Response:
-    await ending.delete_instances(parts, access, body.name, body.instance_nums)
+    _check_abandon(access, body.x_abandon)
+    await ending.delete_instances(parts, access, body.name, body.instance_nums, abandon=body.x_abandon)
     return nothing()
+
+
+@router.post(PROJECT + "/cordon")
+async def cordon(parts: PartsOf, access: Member, body: CordonInstances) -> Response:
+    wanted = None if body.cordon is None else Cordon(body.cordon)
+    return reply(await cordoning.set_cordon(parts, access, body.name, body.instance_nums, wanted))
 
 
 @router.post(PROJECT + "/why")
 async def why(parts: PartsOf, access: Member, body: Name) -> Response:
     return reply(await explaining.why(parts, access, body.name))
+
+
+def _check_abandon(access: Access, abandon: bool) -> None:
+    if abandon and not access.administers:
+        raise AccessDenied(DENIED, hint="an admin of the project abandons what does not answer")

@@ -222,6 +222,19 @@ backend = Table(
     Column("updated_at", Float, nullable=False),
 )
 
+# How one gets onto a host of an SSH fleet. `sealed`: private keys as JSON; the host keys are what the host and its
+# login node showed at the first connection.
+host_access = Table(
+    "host_access",
+    metadata,
+    Column("host", String, primary_key=True),  # RemoteHost.key: a host belongs to one fleet of the server
+    Column("fleet_id", String, nullable=False),
+    Column("sealed", LargeBinary, nullable=False, info=SEALED),
+    Column("host_key", Text, nullable=True),
+    Column("proxy_key", Text, nullable=True),
+    Index("host_access_fleet", "fleet_id"),
+)
+
 archive = Table(
     "archive",
     metadata,

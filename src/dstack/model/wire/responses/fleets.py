@@ -8,7 +8,8 @@ from uuid import UUID
 
 from dstack.model.configurations.fleet import FleetConfiguration
 from dstack.model.fleet import FleetStatus
-from dstack.model.instance import InstanceStatus, InstanceTerminationReason
+from dstack.model.host import Finding
+from dstack.model.instance import Cordon, InstanceStatus, InstanceTerminationReason
 from dstack.model.job import PlacementReport
 from dstack.model.profile import Profile
 from dstack.model.wire.responses.base import Answer, Backend, OwnBackend, Plain
@@ -19,7 +20,8 @@ class Instance(Answer):
     id: UUID
     project_name: str
     backend: Backend
-    instance_type: InstanceType
+    instance_type: InstanceType | None
+    """null: a host of one's own that nobody has looked at yet."""
     name: str
     fleet_id: UUID | None
     fleet_name: str | None
@@ -42,6 +44,18 @@ class Instance(Answer):
     gpu_driver: Plain | None
     x_backend: OwnBackend
     x_runtime: Runtime
+    x_host: str | None
+    """Of an SSH fleet: which of its hosts this is."""
+    x_internal_ip: str | None
+    x_runs: list[str]
+    """Names of the runs that have a job here."""
+    x_cordon: Cordon | None
+    """Why it takes no new jobs."""
+    x_message: str | None
+    """What a person should know of it now, e.g. why it does not answer."""
+    x_to_mend: bool
+    """The host cannot be used as it is and is looked at again; `x_report` says what mends it."""
+    x_report: list[Finding] | None
 
 
 class FleetSpec(Answer):
@@ -70,6 +84,16 @@ class PlanReport(PlacementReport):
     hint: str | None
 
 
+class HostPlan(Answer):
+    host: str
+    state: Literal["new", "again", "stays", "removed"]
+    """`again`: it is not in order, and is looked at once more."""
+    instance_num: int | None
+    message: str | None
+    runs: list[str]
+    """What runs on a host that is to be removed."""
+
+
 class FleetPlan(Answer):
     project_name: str
     user: str
@@ -84,6 +108,8 @@ class FleetPlan(Answer):
     x_notices: list[str]
     x_refusals: list[str]
     """Why an apply would be refused."""
+    x_hosts: list[HostPlan]
+    """Of an SSH fleet: what an apply would do with each host."""
 
 
 class InstanceWhy(Answer):

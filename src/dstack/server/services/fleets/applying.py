@@ -22,6 +22,8 @@ from dstack.model.row import Ref
 from dstack.model.wire.requests import ApplyFleetPlan, GetFleetPlan
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
+from dstack.server.services.fleets import hosting, keys
+from dstack.server.services.fleets.hosting import host_plans
 from dstack.server.services.fleets.reading import find_fleet, get_fleet, render
 from dstack.server.services.rows import announce, change_rows, insert_rows, live
 from dstack.server.services.runs.updating import CHANGED
@@ -34,13 +36,14 @@ from dstack.values.names import random_name
 
 MAX_OFFERS = 50
 # The rest decides what the instances are: those that exist could not follow.
-_FIXED = ("placement", "blocks", "ssh_config")
+_FIXED = ("placement", "blocks")
 
 
 async def get_plan(parts: Parts, access: Access, request: GetFleetPlan) -> dict[str, Any]:
     """The rendered plan. Raises ConfigurationError when the spec is not legal."""
-    spec = read_fleet_spec(request.spec)
-    effective = effective_fleet_spec(spec)
+    clear = keys.opened(read_fleet_spec(request.spec), parts.cipher, access)
+    spec = keys.sealed(clear, parts.cipher, access)
+    effective = effective_fleet_spec(keys.public_only(spec))
     offers = await parts.offers.all(access.project.id)
     name = spec.configuration.name
     async with parts.database.read() as connection:
@@ -48,8 +51,11 @@ async def get_plan(parts: Parts, access: Access, request: GetFleetPlan) -> dict[
         current = None
         if existing is not None:
             current = (await render(connection, [existing], {access.project.id: access.project.name}))[0]
+        hosts = await host_plans(connection, effective, existing)
+        unfit = await hosting.refused(connection, clear, existing)
     update = existing is not None and not not_in_place(existing.spec, effective)
-    matching = fleet_candidates(effective.configuration, offers, at=parts.clock.now())
+    # Hosts are what they are: no offer is asked for them.
+    matching = fleet_candidates(effective.configuration, () if effective.hosts else offers, at=parts.clock.now())
     plan = FleetPlan(
         project_name=access.project.name,
         username=access.user.username,
@@ -59,13 +65,14 @@ async def get_plan(parts: Parts, access: Access, request: GetFleetPlan) -> dict[
         current=current,
         action="update" if update else "create",
         notices=(*support.notices(effective.configuration), *_why_none_fits(effective, matching)),
-        refusals=refusals(effective),
+        refusals=(*refusals(effective), *unfit),
+        hosts=tuple(one.wire() for one in hosts),
     )
     return fleet_plan(plan, max_offers=MAX_OFFERS)
 
 
 def _why_none_fits(spec: FleetSpec, matching: Matching) -> list[str]:
-    if matching.candidates:
+    if matching.candidates or spec.hosts:
         return []
     last_stage = next((drop.stage for drop in reversed(matching.report.drops)), None)
     return exact_gpu_memory(spec.configuration.resources, last_stage)
@@ -73,7 +80,8 @@ def _why_none_fits(spec: FleetSpec, matching: Matching) -> list[str]:
 
 async def apply_plan(parts: Parts, access: Access, request: ApplyFleetPlan) -> dict[str, Any]:
     """The rendered fleet. Raises DstackError when the plan refuses it, or no longer holds."""
-    spec = effective_fleet_spec(read_fleet_spec(request.plan.spec))
+    clear = keys.opened(effective_fleet_spec(read_fleet_spec(request.plan.spec)), parts.cipher, access)
+    spec = keys.public_only(clear)
     if refused := refusals(spec):
         raise DstackError("\n".join(refused))
     now, name = parts.clock.now(), spec.configuration.name
@@ -82,12 +90,16 @@ async def apply_plan(parts: Parts, access: Access, request: ApplyFleetPlan) -> d
         if existing is None:
             if request.plan.current_resource is not None and not request.force:
                 raise DstackError(CHANGED)
-            fleet_id, touched = await _create(connection, access, spec, now)
+            await _check_hosts(connection, clear, None, request.force)
+            fleet, touched = await _create(connection, access, spec, now)
         else:
             _check_current(existing, request.plan.current_resource, request.force)
-            fleet_id, touched = existing.id, await _update(connection, access, existing, spec, now)
+            _check_in_place(existing, spec)
+            await _check_hosts(connection, clear, existing, request.force)
+            fleet, touched = existing, await _update(connection, access, existing, spec, now)
+        await hosting.keep_keys(connection, parts.cipher, fleet.replace(spec=spec), clear)
     announce(parts, touched)
-    return await get_fleet(parts, access, None, fleet_id)
+    return await get_fleet(parts, access, None, fleet.id)
 
 
 def refusals(spec: FleetSpec) -> tuple[str, ...]:
@@ -107,10 +119,20 @@ def changed_fields(old: FleetSpec, new: FleetSpec) -> list[str]:
 def not_in_place(old: FleetSpec, new: FleetSpec) -> list[str]:
     """What differs and needs the fleet to be made anew."""
     kind_differs = (old.configuration.nodes is None) != (new.configuration.nodes is None)
-    return [name for name in changed_fields(old, new) if name in _FIXED or (kind_differs and name == "nodes")]
+    of_kind = ("nodes", "ssh_config") if kind_differs else ()
+    fixed = [name for name in changed_fields(old, new) if name in _FIXED or name in of_kind]
+    return fixed + [f"blocks of the host {host}" for host in hosting.changed_blocks(old, new)]
 
 
-async def _create(connection: AsyncConnection, access: Access, spec: FleetSpec, now: float) -> tuple[str, set[Ref]]:
+async def _check_hosts(connection: AsyncConnection, clear: FleetSpec, existing: Fleet | None, force: bool) -> None:
+    """Raises DstackError when hosts of an SSH fleet cannot be taken, or not be let go."""
+    if refused := await hosting.refused(connection, clear, existing):
+        raise DstackError("\n".join(refused))
+    if not force:
+        hosting.check_removal(await host_plans(connection, keys.public_only(clear), existing))
+
+
+async def _create(connection: AsyncConnection, access: Access, spec: FleetSpec, now: float) -> tuple[Fleet, set[Ref]]:
     name = spec.configuration.name or await _free_name(connection, access.project.id)
     configuration = spec.configuration.model_copy(update={"name": name})
     fleet = Fleet(
@@ -127,30 +149,35 @@ async def _create(connection: AsyncConnection, access: Access, spec: FleetSpec, 
     # Jobs that wait for a fleet may fit now.
     queue = queue_ref(access.project.id)
     await wake(connection, [queue], now)
-    return fleet.id, {fleet.ref, queue}
+    return fleet, {fleet.ref, queue}
 
 
-async def _update(
-    connection: AsyncConnection, access: Access, existing: Fleet, spec: FleetSpec, now: float
-) -> set[Ref]:
+def _check_in_place(existing: Fleet, spec: FleetSpec) -> None:
     fixed = not_in_place(existing.spec, spec)
     if fixed:
         raise DstackError(
             f"Failed to update the fleet {existing.name}: {', '.join(fixed)} cannot be changed in place",
             hint=f"delete it first: `dstack fleet delete {existing.name}`",
         )
+
+
+async def _update(
+    connection: AsyncConnection, access: Access, existing: Fleet, spec: FleetSpec, now: float
+) -> set[Ref]:
     changed = changed_fields(existing.spec, spec)
-    if not changed:
+    plans = await host_plans(connection, spec, existing)
+    if not changed and all(plan.state == hosting.STAYS for plan in plans):
         return set()
     # A new target is made once, like that of a new fleet; earlier failures say nothing about the new spec.
     again = {
         "create_failures": 0,
         "next_create_at": None,
         "last_error": None,
-        "seeded": existing.seeded and "nodes" not in changed,
+        "seeded": existing.seeded and "nodes" not in changed and not plans,
     }
     await change_rows(connection, Fleet, [existing.id], spec=spec, **again)
-    message = f"Fleet updated. Changed fields: {', '.join(changed)}"
+    await hosting.look_again(connection, plans, now)
+    message = f"Fleet updated. Changed fields: {', '.join(changed)}" if changed else "Fleet applied again"
     event = Event(message, (wording.target(existing),), access.user.id, access.project.id)
     await record_events(connection, [event], now)
     touched = {existing.ref, queue_ref(access.project.id)}

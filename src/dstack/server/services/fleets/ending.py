@@ -14,6 +14,7 @@ from dstack.model.instance import Instance, InstanceTerminationReason
 from dstack.model.job import Job
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
+from dstack.server.services.fleets.hosting import hasten
 from dstack.server.services.fleets.reading import find_fleet
 from dstack.server.services.rows import announce, change_rows, fetch, live
 from dstack.server.store.commit import record_events, wake
@@ -22,8 +23,11 @@ from dstack.server.store.tables import TABLES
 fleet_t, instance_t, job_t = TABLES["fleet"], TABLES["instance"], TABLES["job"]
 
 
-async def delete(parts: Parts, access: Access, names: Sequence[str]) -> None:
-    """Ask for the end of fleets; unknown ones are passed over. Raises DstackError when runs still use one."""
+async def delete(parts: Parts, access: Access, names: Sequence[str], *, abandon: bool = False) -> None:
+    """Ask for the end of fleets; unknown ones are passed over. Raises DstackError when runs still use one.
+
+    `abandon`: hosts that do not answer, and machines that cannot be proven gone, are not waited for.
+    """
     now = parts.clock.now()
     async with parts.database.write() as connection:
         named = (fleet_t.c.project_id == access.project.id, fleet_t.c.name.in_(sorted(set(names))))
@@ -38,12 +42,15 @@ async def delete(parts: Parts, access: Access, names: Sequence[str]) -> None:
             Event("Fleet deletion requested", (wording.target(one),), access.user.id, access.project.id)
             for one in asked
         ]
+        events += await _abandon(connection, access, instances, now) if abandon else []
         await record_events(connection, events, now)
         await wake(connection, [one.ref for one in asked], now)
-    announce(parts, [one.ref for one in asked])
+    announce(parts, [one.ref for one in (*asked, *instances)])
 
 
-async def delete_instances(parts: Parts, access: Access, name: str, nums: Sequence[int]) -> None:
+async def delete_instances(
+    parts: Parts, access: Access, name: str, nums: Sequence[int], *, abandon: bool = False
+) -> None:
     """Ask for the end of instances of one fleet; unknown ones are passed over. Raises DstackError when in use."""
     now = parts.clock.now()
     async with parts.database.write() as connection:
@@ -65,9 +72,27 @@ async def delete_instances(parts: Parts, access: Access, name: str, nums: Sequen
             Event("Instance deletion requested", (wording.target(one),), access.user.id, access.project.id)
             for one in asked
         ]
+        events += await _abandon(connection, access, instances, now) if abandon else []
         await record_events(connection, events, now)
         await wake(connection, [one.ref for one in asked], now)
-    announce(parts, [one.ref for one in asked])
+    announce(parts, [one.ref for one in instances])
+
+
+async def _abandon(
+    connection: AsyncConnection, access: Access, instances: Sequence[Instance], now: float
+) -> list[Event]:
+    """Do not wait for hosts to answer, nor for providers to say that machines are gone."""
+    asked = [one for one in instances if one.abandon_requested_at is None]
+    own = [one for one in asked if one.remote is not None]
+    await change_rows(connection, Instance, [one.id for one in asked], abandon_requested_at=now)
+    await hasten(connection, own, now)
+    await wake(connection, [one.ref for one in asked], now)
+    host = "Instance abandoned: if its host does not answer, it keeps the agent and what runs on it"
+    machine = "Instance abandoned: its machine may go on and cost money; `dstack server orphans` lists it then"
+    return [
+        Event(machine if one.remote is None else host, (wording.target(one),), access.user.id, access.project.id)
+        for one in asked
+    ]
 
 
 async def _check_unused(connection: AsyncConnection, instances: Sequence[Instance], what: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dstack.control.instance.remarks import remark
 from dstack.control.scheduling import Matching, fleet_candidates
 from dstack.control.wording import duration
 from dstack.errors import ResourceNotFound
@@ -28,7 +29,7 @@ async def why(parts: Parts, access: Access, name: str) -> dict[str, Any]:
         order = (instance_t.c.num,)
         instances = await fetch(connection, Instance, instance_t.c.fleet_id == fleet.id, live(Instance), order=order)
     now = parts.clock.now()
-    matching = fleet_candidates(fleet.spec.configuration, offers, at=now)
+    matching = fleet_candidates(fleet.spec.configuration, () if fleet.spec.hosts else offers, at=now)
     return {
         "name": fleet.name,
         "status": str(fleet.status),
@@ -44,7 +45,7 @@ def _instance(instance: Instance) -> dict[str, Any]:
         "name": instance.name,
         "status": str(instance.status),
         "reason": reason and str(reason),
-        "message": instance.termination_message or instance.terminate_message,
+        "message": remark(instance) or instance.terminate_message,
         "waiting_for": instance_waits_for(instance),
         "deadline": instance_deadline(instance),
     }
@@ -58,7 +59,12 @@ def _lines(fleet: Fleet, instances: list[Instance], matching: Matching, now: flo
         waits = instance_waits_for(one)
         deadline = instance_deadline(one)
         until = f", for {duration(max(0.0, deadline - now))} at most" if deadline is not None else ""
-        lines.append(f"{one.name} is {one.status}" + (f", waits for {waits}" if waits else "") + until)
+        name = f"{one.name} ({one.remote.key})" if one.remote else one.name
+        lines.append(f"{name} is {one.status}" + (f", waits for {waits}" if waits else "") + until)
+        if one.cordon is not None:
+            lines.append(f"  It takes no new jobs: it is {one.cordon}.")
+        if said := remark(one):
+            lines.append(f"  {said}")
     if fleet.next_create_at is not None and fleet.next_create_at > now:
         lines.append(f"It tries again in {duration(fleet.next_create_at - now)}.")
-    return lines + funnel_lines(matching.report)
+    return lines if fleet.spec.hosts else lines + funnel_lines(matching.report)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.errors import ResourceNotFound
 from dstack.model.fleet import Fleet
-from dstack.model.instance import Instance
+from dstack.model.instance import Instance, InstanceTerminationReason
 from dstack.model.job import Job
 from dstack.model.wire.requests import ListFleets
 from dstack.server.auth.identity import Access, User
@@ -73,20 +73,38 @@ async def render(
     instances = await fetch(
         connection, Instance, instance_t.c.fleet_id.in_(ids), live(Instance), order=(instance_t.c.num,)
     )
-    names = await job_names(connection, instances)
+    instances += await _failed_hosts(connection, fleets, instances)
+    jobs = await jobs_on(connection, instances)
     by_fleet: dict[str, list[Instance]] = defaultdict(list)
     for one in instances:
         by_fleet[one.fleet_id].append(one)
-    return [wire.fleet(one, by_fleet[one.id], projects[one.project_id], names) for one in fleets]
+    return [wire.fleet(one, by_fleet[one.id], projects[one.project_id], jobs) for one in fleets]
 
 
-async def job_names(connection: AsyncConnection, instances: Sequence[Instance]) -> dict[str, str]:
-    """By instance id: the job on it, or several, comma-joined."""
+async def _failed_hosts(
+    connection: AsyncConnection, fleets: Sequence[Fleet], living: Sequence[Instance]
+) -> list[Instance]:
+    """The last instance of each host that its fleet still names, when it ended without anybody asking for it.
+
+    Nothing follows it by itself: a person mends the host and applies the fleet again.
+    """
+    wanted = {(one.id, host.key) for one in fleets for host in one.spec.hosts}
+    wanted -= {(one.fleet_id, one.remote.key) for one in living if one.remote is not None}
+    if not wanted:
+        return []
+    of_fleets = instance_t.c.fleet_id.in_(sorted({fleet_id for fleet_id, _ in wanted}))
+    ended = await fetch(connection, Instance, of_fleets, ~live(Instance), order=(instance_t.c.num,))
+    last = {(one.fleet_id, one.remote.key): one for one in ended if one.remote is not None}
+    asked = InstanceTerminationReason.TERMINATED_BY_USER
+    return [one for key, one in last.items() if key in wanted and one.termination_reason is not asked]
+
+
+async def jobs_on(connection: AsyncConnection, instances: Sequence[Instance]) -> dict[str, list[Job]]:
+    """By instance id, the jobs on it that are not over."""
     busy = [one.id for one in instances if one.busy_blocks]
     if not busy:
         return {}
-    jobs = await fetch(connection, Job, job_t.c.instance_id.in_(busy), live(Job), order=(job_t.c.submitted_at,))
-    names: dict[str, list[str]] = defaultdict(list)
-    for job in jobs:
-        names[job.instance_id or ""].append(job.spec.name)
-    return {id_: ", ".join(found) for id_, found in names.items()}
+    found: dict[str, list[Job]] = defaultdict(list)
+    for job in await fetch(connection, Job, job_t.c.instance_id.in_(busy), live(Job), order=(job_t.c.submitted_at,)):
+        found[job.instance_id or ""].append(job)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dstack.control.instance.remarks import waits_to_be_mended
 from dstack.control.wording import duration, moment
 from dstack.model.instance import Instance, InstanceStatus
 from dstack.model.job import Job, JobStatus
@@ -52,6 +53,8 @@ def job_waits_for(job: Job, now: float) -> str | None:
 def instance_waits_for(instance: Instance) -> str | None:
     if instance.unreachable_since is not None and not instance.terminal:
         return "the host to answer again"
+    if instance.remote is not None and not instance.terminal:
+        return _host_waits_for(instance)
     match instance.status:
         case InstanceStatus.PENDING:
             return f"backend {instance.offer.backend} to create it"
@@ -59,6 +62,18 @@ def instance_waits_for(instance: Instance) -> str | None:
             return "the agent on the new instance to answer"
         case InstanceStatus.TERMINATING:
             return f"backend {instance.offer.backend} to say that it is gone"
+        case _:
+            return None
+
+
+def _host_waits_for(instance: Instance) -> str | None:
+    match instance.status:
+        case InstanceStatus.PENDING | InstanceStatus.PROVISIONING if waits_to_be_mended(instance):
+            return "the host to be mended"
+        case InstanceStatus.PENDING | InstanceStatus.PROVISIONING:
+            return "the host to be set up"
+        case InstanceStatus.TERMINATING:
+            return "the host to be left as it was found"
         case _:
             return None
 

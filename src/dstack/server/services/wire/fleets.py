@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dstack.control.instance.remarks import remark, waits_to_be_mended
 from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance
+from dstack.model.job import Job
 from dstack.server.services.wire import offers, specs
-from dstack.server.services.wire.values import backend, instant, stamp
+from dstack.server.services.wire.values import backend, instant, plain, stamp
 
 
-def fleet(row: Fleet, instances: Sequence[Instance], project_name: str, job_names: Mapping[str, str]) -> dict[str, Any]:
-    """`job_names`: by instance id, the job that runs there."""
+def fleet(
+    row: Fleet, instances: Sequence[Instance], project_name: str, jobs: Mapping[str, Sequence[Job]]
+) -> dict[str, Any]:
+    """`jobs`: by instance id, those that run there."""
     return {
         "id": row.id,
         "name": row.name,
@@ -21,26 +25,26 @@ def fleet(row: Fleet, instances: Sequence[Instance], project_name: str, job_name
         "created_at": stamp(row.created_at),
         "status": str(row.status),
         "status_message": row.last_error,
-        "instances": [instance(one, project_name, job_names.get(one.id)) for one in instances],
+        "instances": [instance(one, project_name, jobs.get(one.id, ())) for one in instances],
     }
 
 
-def instance(row: Instance, project_name: str, job_name: str | None) -> dict[str, Any]:
+def instance(row: Instance, project_name: str, jobs: Sequence[Job]) -> dict[str, Any]:
     hostname = (row.data and row.data.hostname) or (row.host and row.host.hostname) or None
     return {
         "id": row.id,
         "project_name": project_name,
         "backend": backend(row.offer.backend),
-        "instance_type": offers.instance_type(row.offer),
+        "instance_type": offers.instance_type(row.offer) if row.offer.resources.cpus else None,
         "name": row.name,
         "fleet_id": row.fleet_id,
         "fleet_name": row.fleet_name,
         "instance_num": row.num,
-        "job_name": job_name,
+        "job_name": ", ".join(job.spec.name for job in jobs) or None,
         "hostname": hostname,
         "status": str(row.status),
         "unreachable": row.unreachable_since is not None,
-        "health_status": "healthy",
+        "health_status": row.host.health if row.host else "healthy",
         "termination_reason": row.termination_reason and str(row.termination_reason),
         "termination_reason_message": row.termination_message,
         "created": stamp(row.created_at),
@@ -50,7 +54,19 @@ def instance(row: Instance, project_name: str, job_name: str | None) -> dict[str
         "price": row.offer.price,
         "total_blocks": row.total_blocks,
         "busy_blocks": row.busy_blocks,
-        "gpu_driver": None,
+        "gpu_driver": (row.host and row.host.gpu_driver) or None,
         "x_backend": row.offer.backend,
         "x_runtime": row.offer.runtime,
+        "x_host": row.remote and row.remote.key,
+        "x_internal_ip": row.data and row.data.internal_ip,
+        "x_runs": sorted({job.run_name for job in jobs}),
+        "x_cordon": row.cordon and str(row.cordon),
+        "x_message": remark(row),
+        "x_to_mend": waits_to_be_mended(row),
+        "x_report": _report(row),
     }
+
+
+def _report(row: Instance) -> list[dict[str, Any]] | None:
+    """What the last look at a host of one's own found; None when nobody has looked yet, or it is no such host."""
+    return None if row.report is None else [plain(one) for one in row.report.findings]

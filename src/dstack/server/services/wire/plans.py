@@ -47,6 +47,7 @@ class FleetPlan:
     action: str
     notices: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
+    hosts: tuple[dict[str, Any], ...] = ()  # of an SSH fleet, as rendered
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def fleet_plan(plan: FleetPlan, *, max_offers: int) -> dict[str, Any]:
         "x_report": _report(plan.matching),
         "x_notices": list(plan.notices),
         "x_refusals": list(plan.refusals),
+        "x_hosts": list(plan.hosts),
     }
 
 

@@ -1,0 +1,228 @@
+"""Fleets of hosts of one's own, from the file to the last host that is left, over hosts that pretend."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from dstack.clock import WallClock
+from dstack.model.host import Finding
+from dstack.server.app import running
+from dstack.server.auth.keys import new_key_pair
+from dstack.server.settings import Settings
+from dstack.server.store.tables import host_access
+from dstack.sim.hosts import PretendHosts, pretend_host
+from support.http_api import Api, client_of, gone, task
+
+KEYS, OTHER = new_key_pair("ours"), new_key_pair("others")
+NO_SUDO = Finding(check="sudo", state="failed", message="sudo asks for a password", remedy="visudo")
+DEADLINE_S = 30.0
+
+
+@pytest.fixture
+async def hosts() -> PretendHosts:
+    network = {f"10.0.0.{n}": pretend_host(f"h{n}", KEYS.private, f"10.0.0.{n}/24") for n in (1, 2, 3)}
+    return PretendHosts(network, WallClock())
+
+
+@pytest.fixture
+async def api(settings: Settings, hosts: PretendHosts) -> AsyncIterator[Api]:
+    """The admin, on a whole running server that reaches the hosts of `hosts`."""
+    async with running(settings, WallClock(), hosts) as server, client_of(server.parts) as http:
+        yield Api(http, server.parts)
+
+
+def spec(*names: Any, name: str = "lab", private: str | None = KEYS.private, **fields: Any) -> dict[str, Any]:
+    key = {"public": KEYS.public, "private": private}
+    ssh = {"user": "ubuntu", "identity_file": "~/.ssh/id", "ssh_key": key, "hosts": list(names)}
+    ssh |= {k: fields.pop(k) for k in ("network", "proxy_jump") if k in fields}
+    configuration = {"type": "fleet", "name": name, "ssh_config": ssh, **fields}
+    return {"configuration": configuration, "profile": {"name": "default"}}
+
+
+async def apply(api: Api, wanted: dict[str, Any], *, force: bool = False, status: int = 200) -> dict[str, Any]:
+    """As clients do it: with the spec that the plan answered."""
+    plan = await api.call("fleets/get_plan", {"spec": wanted})
+    body = {"plan": {"spec": plan["spec"], "current_resource": plan["current_resource"]}, "force": force}
+    return await api.call("fleets/apply", body, status=status)
+
+
+async def until(api: Api, fleet_id: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    keys = [f"fleet:{fleet_id}"]
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            fleet = await api.call("fleets/get", {"id": fleet_id})
+            if condition(fleet):
+                return fleet
+            keys = [f"fleet:{fleet_id}", *(f"instance:{i['id']}" for i in fleet["instances"])]
+            await api.parts.changes.wait(api.parts.changes.seq(keys), keys, 0.2)
+
+
+def states(fleet: dict[str, Any]) -> dict[str, str]:
+    return {i["x_host"]: i["status"] for i in fleet["instances"]}
+
+
+async def idle(api: Api, *names: str, **fields: Any) -> dict[str, Any]:
+    made = await apply(api, spec(*names, **fields))
+    return await until(api, made["id"], lambda f: states(f) == dict.fromkeys(names, "idle"))
+
+
+async def run_on(api: Api, name: str, **fields: Any) -> None:
+    """A run that lasts, once it runs."""
+    await api.call("runs/apply", {"plan": {"run_spec": task("sleep 1000", name=name, **fields)}})
+    async with asyncio.timeout(DEADLINE_S):
+        seen = None
+        while True:
+            answer = await api.call("runs/watch", {"run_name": name, "seen": seen, "wait_s": 5})
+            seen = answer["seen"]
+            if answer["run"]["status"] == "running":
+                return
+
+
+async def test_each_host_becomes_an_idle_instance_with_what_it_has(api: Api, hosts: PretendHosts) -> None:
+    fleet = await idle(api, "10.0.0.1", "10.0.0.2")
+    one = fleet["instances"][0]
+    assert (one["instance_num"], one["price"], one["region"], one["x_backend"]) == (0, 0.0, "remote", "ssh")
+    resources = one["instance_type"]["resources"]
+    assert (resources["cpus"], resources["memory_mib"], resources["disk"]["size_mib"]) == (8, 32768, 204800)
+    assert [i["x_internal_ip"] for i in fleet["instances"]] == ["10.0.0.1", "10.0.0.2"]
+
+
+async def test_private_keys_are_never_answered_and_lie_sealed(api: Api) -> None:
+    plan = await api.raw("fleets/get_plan", {"spec": spec("10.0.0.1")})
+    fleet = await idle(api, "10.0.0.1")
+    async with api.parts.database.read() as connection:
+        stored = [bytes(row.sealed) for row in await connection.execute(host_access.select())]
+    secret = KEYS.private.splitlines()[1]
+    assert secret not in plan.text + json.dumps(fleet)
+    assert len(stored) == 1 and secret.encode() not in stored[0]
+
+
+async def test_the_keys_of_a_plan_are_of_no_use_to_somebody_else(api: Api) -> None:
+    plan = await api.call("fleets/get_plan", {"spec": spec("10.0.0.1")})
+    other = await api.user("eve", "admin")
+    answer = await other.call("fleets/apply", {"plan": {"spec": plan["spec"]}, "force": False}, status=400)
+    assert "sent by somebody else" in answer["detail"][0]["msg"]
+
+
+async def test_a_host_without_a_private_key_is_refused(api: Api) -> None:
+    plan = await api.call("fleets/get_plan", {"spec": spec("10.0.0.1", private=None)})
+    assert plan["x_refusals"] == ["ssh_config: the private key for the host 10.0.0.1 was not sent"]
+
+
+async def test_what_is_wrong_with_a_host_is_told_and_the_others_are_used(api: Api, hosts: PretendHosts) -> None:
+    hosts.network["10.0.0.2"].faults = (NO_SUDO,)
+    made = await apply(api, spec("10.0.0.1", "10.0.0.2"))
+    fleet = await until(api, made["id"], lambda f: any(i["x_to_mend"] for i in f["instances"]))
+    fleet = await until(api, made["id"], lambda f: states(f)["10.0.0.1"] == "idle")
+    bad = fleet["instances"][1]
+    assert bad["status"] == "provisioning"
+    assert bad["x_message"] == "sudo: sudo asks for a password (mend it: visudo)"
+
+
+async def test_a_mended_host_is_taken_up_when_the_fleet_is_applied_again(api: Api, hosts: PretendHosts) -> None:
+    hosts.network["10.0.0.1"].faults = (NO_SUDO,)
+    made = await apply(api, spec("10.0.0.1"))
+    await until(api, made["id"], lambda f: any(i["x_to_mend"] for i in f["instances"]))
+    hosts.mend("10.0.0.1")
+    plan = await api.call("fleets/get_plan", {"spec": spec("10.0.0.1")})
+    assert [(h["host"], h["state"]) for h in plan["x_hosts"]] == [("10.0.0.1", "again")]
+    await apply(api, spec("10.0.0.1"))
+    await until(api, made["id"], lambda f: states(f) == {"10.0.0.1": "idle"})
+
+
+async def test_hosts_come_and_go_in_place_and_keep_their_numbers(api: Api, hosts: PretendHosts) -> None:
+    fleet = await idle(api, "10.0.0.1", "10.0.0.2")
+    await apply(api, spec("10.0.0.2", "10.0.0.3"))
+    fleet = await until(api, fleet["id"], lambda f: states(f) == {"10.0.0.2": "idle", "10.0.0.3": "idle"})
+    assert [i["instance_num"] for i in fleet["instances"]] == [1, 2]
+    assert hosts.network["10.0.0.1"].agent is None
+
+
+async def test_a_host_with_a_running_job_is_not_removed_unless_forced(api: Api) -> None:
+    fleet = await idle(api, "10.0.0.1", "10.0.0.2")
+    await run_on(api, "train", instances=[{"hostname": "10.0.0.2"}])
+    answer = await apply(api, spec("10.0.0.1"), status=400)
+    assert "The host 10.0.0.2 cannot be removed: it is in use by train" in answer["detail"][0]["msg"]
+    await apply(api, spec("10.0.0.1"), force=True)
+    await until(api, fleet["id"], lambda f: states(f) == {"10.0.0.1": "idle"})
+
+
+async def test_a_host_belongs_to_one_fleet_of_the_server(api: Api) -> None:
+    await idle(api, "10.0.0.1")
+    plan = await api.call("fleets/get_plan", {"spec": spec("10.0.0.1", name="other")})
+    assert plan["x_refusals"] == ["The host 10.0.0.1 is already in the fleet lab of this server"]
+
+
+async def test_a_deleted_fleet_leaves_its_hosts_clean_and_free_for_another(api: Api, hosts: PretendHosts) -> None:
+    fleet = await idle(api, "10.0.0.1")
+    await api.call("fleets/delete", {"names": ["lab"]})
+    async with asyncio.timeout(DEADLINE_S):
+        await gone(api, fleet["id"])
+    assert hosts.network["10.0.0.1"].agent is None
+    async with api.parts.database.read() as connection:
+        assert (await connection.execute(host_access.select())).all() == []
+    await idle(api, "10.0.0.1", name="other")
+
+
+async def test_an_abandoned_host_that_does_not_answer_is_not_waited_for(api: Api, hosts: PretendHosts) -> None:
+    fleet = await idle(api, "10.0.0.1")
+    hosts.cut("10.0.0.1", fleet["instances"][0]["id"])
+    await until(api, fleet["id"], lambda f: f["instances"][0]["unreachable"])
+    await api.call("fleets/delete", {"names": ["lab"], "x_abandon": True})
+    async with asyncio.timeout(DEADLINE_S):
+        await gone(api, fleet["id"])
+    events = await api.call("/api/events/list", {"limit": 100})
+    assert any(e["message"].startswith("Instance given up: its host keeps the agent") for e in events)
+
+
+async def test_a_host_that_goes_away_is_unreachable_and_its_job_goes_on(api: Api, hosts: PretendHosts) -> None:
+    fleet = await idle(api, "10.0.0.1")
+    await run_on(api, "train")
+    hosts.cut("10.0.0.1", fleet["instances"][0]["id"])
+    seen = await until(api, fleet["id"], lambda f: f["instances"][0]["unreachable"])
+    assert seen["instances"][0]["status"] == "busy"
+    hosts.mend("10.0.0.1")
+    await until(api, fleet["id"], lambda f: not f["instances"][0]["unreachable"])
+    run = await api.call("runs/get", {"run_name": "train"})
+    assert run["status"] in ("running", "done")
+
+
+async def test_another_machine_at_the_address_of_a_host_is_told(api: Api, hosts: PretendHosts) -> None:
+    fleet = await idle(api, "10.0.0.1")
+    hosts.network["10.0.0.1"].host_key = "ssh-ed25519 another"
+    hosts.cut("10.0.0.1", fleet["instances"][0]["id"])
+    hosts.network["10.0.0.1"].up = True
+    seen = await until(api, fleet["id"], lambda f: "host key" in (f["instances"][0]["x_message"] or ""))
+    assert seen["instances"][0]["unreachable"]
+
+
+async def test_a_cordoned_instance_takes_no_jobs_and_says_so(api: Api) -> None:
+    await idle(api, "10.0.0.1")
+    cordoned = await api.call("fleets/cordon", {"name": "lab", "instance_nums": [0], "cordon": "cordoned"})
+    assert cordoned["instances"][0]["x_cordon"] == "cordoned"
+    plan = await api.call("runs/get_plan", {"run_spec": task("true", name="t")})
+    assert plan["job_plans"][0]["total_offers"] == 0
+    assert plan["job_plans"][0]["offers"] == [] and plan["x_report"]["best_reason"].startswith("cordoned")
+    await api.call("fleets/cordon", {"name": "lab", "cordon": None})
+    plan = await api.call("runs/get_plan", {"run_spec": task("true", name="t")})
+    assert plan["job_plans"][0]["total_offers"] == 1
+
+
+async def test_a_cluster_without_a_common_network_says_what_each_host_has(api: Api, hosts: PretendHosts) -> None:
+    hosts.network["10.0.0.2"].addresses = ("10.9.0.2/24",)
+    made = await apply(api, spec("10.0.0.1", "10.0.0.2", placement="cluster"))
+    fleet = await until(api, made["id"], lambda f: bool(f["status_message"]))
+    assert fleet["status_message"].startswith("The hosts have no network in common")
+    assert "10.0.0.2 has 10.9.0.2/24" in fleet["status_message"]
+
+
+async def test_the_key_that_a_host_refuses_is_told(api: Api, hosts: PretendHosts) -> None:
+    hosts.network["10.0.0.1"].accepts = OTHER.private
+    made = await apply(api, spec("10.0.0.1"))
+    fleet = await until(api, made["id"], lambda f: any(i["x_to_mend"] for i in f["instances"]))
+    assert "does not let ubuntu in with this key" in fleet["instances"][0]["x_message"]
