@@ -45,7 +45,7 @@ from dstack.server.settings import Settings
 from dstack.server.store.blobs import BlobStore
 from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
-from dstack.server.store.migrate import one_at_a_time, upgrade
+from dstack.server.store.migrate import upgrade
 from dstack.server.store.news import News
 from dstack.server.store.servers import Member
 from dstack.server.store.store import Store
@@ -107,9 +107,8 @@ async def running(
             server = _wire(settings, clock, cipher, database, token, me, hosts, store_class)
             await enter(database, settings, me, clock)
             try:
-                async with one_at_a_time(database.url):
-                    await backends_file.apply(server.parts, file)
-                    await chores.begin_all(database, clock.now(), server.parts.owner, server.parts.backends.own)
+                await backends_file.apply(server.parts, file)
+                await chores.begin_all(database, clock.now(), server.parts.owner, server.parts.backends.own)
                 async with _working(server.workers):
                     yield server
             finally:
@@ -123,10 +122,8 @@ async def _open(settings: Settings, clock: Clock) -> tuple[Cipher, Database, str
     await upgrade(settings.resolved_database_url)
     database = Database(settings.resolved_database_url)
     try:
-        async with one_at_a_time(database.url):
-            cipher = await open_cipher(database, settings.data_dir / "encryption.key", settings.encryption_keys)
-            project, token = settings.default_project, settings.admin_token
-            token = await bootstrap.ensure(database, cipher, clock.now(), project, token)
+        cipher = await open_cipher(database, settings.data_dir / "encryption.key", settings.encryption_keys)
+        token = await bootstrap.ensure(database, cipher, clock.now(), settings.default_project, settings.admin_token)
     except BaseException:
         await database.close()
         raise
