@@ -59,5 +59,18 @@ async def test_there_is_no_sign_on_to_go_on_from(api: Api) -> None:
     assert answer == {"redirect_url": None}
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/"), ("PUT", "/a/b?c=d")])
+async def test_a_service_that_is_not_there_is_not_found(api: Api, method: str, path: str) -> None:
+    answer = await api.having(None).call(f"/proxy/services/main/x{path}", method=method, status=404)
+    assert answer == {"detail": "Service main/x not found"}
+
+
+async def test_a_project_has_no_models_yet(api: Api) -> None:
+    assert (await api.call("/proxy/models/main/models", method="GET"))["data"] == []
+    body = {"model": "m", "messages": []}
+    answer = await api.call("/proxy/models/main/chat/completions", body, status=404)
+    assert answer["detail"] == "Model m not found"
+
+
 async def test_numbers_for_prometheus_are_off_unless_turned_on(api: Api) -> None:
     assert (await api.having(None).raw("/metrics", method="GET")).status_code == 404

@@ -50,7 +50,7 @@ class Door:
 
     def knock(self, call: str, role: str) -> int:
         method, path = call.replace("`", "").split()
-        path = path.format(project_name="main", run_name="none", backend_name="none")
+        path = path.format(project_name="main", run_name="none", backend_name="none", path="none")
         body = None if method == "GET" else {}
         return self._runner.run(self._people[role].raw(path, body, method=method)).status_code
 

@@ -370,6 +370,10 @@ class ApplyGatewayPlan(Body):
     force: bool = False
 
 
+class ChatCompletions(Body):
+    model: str
+
+
 class Upstream(Body):
     id: str
 

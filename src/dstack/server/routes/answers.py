@@ -93,6 +93,7 @@ RECORDS: dict[str, Any] = {
 
 # Of these a project of this release has none: what would make one is always refused.
 LATER: dict[str, Any] = {
+    "/proxy/models/{project_name}/models": records.Models,
     "/api/volumes/list": _NONE_YET,
     **{f"{_PROJECT}/{noun}/list": _NONE_YET for noun in ("volumes", "gateways", "templates")},
     **{f"{_PROJECT}/{noun}/delete": NOTHING for noun in ("volumes", "gateways")},
@@ -103,6 +104,7 @@ ANSWERS = PEOPLE | BACKENDS | WORK | RECORDS | LATER
 WITHOUT = frozenset(
     {
         "/api/sshproxy/get_upstream",
+        "/proxy/models/{project_name}/chat/completions",
         f"{_PROJECT}/logs/follow",
         *(f"{_PROJECT}/volumes/{act}" for act in ("get", "create")),
         *(f"{_PROJECT}/gateways/{act}" for act in ("get", "get_plan", "apply", "create", "set_default")),

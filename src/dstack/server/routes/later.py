@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, HTTPException, Response
 
 from dstack.errors import DstackError, ResourceNotFound
 from dstack.model.configurations.reading import parse
 from dstack.model.configurations.support import executed
-from dstack.model.wire.requests import ApplyGatewayPlan, Body, CreateVolume, GetGatewayPlan, Name, Names, Upstream
+from dstack.model.wire.requests import (
+    ApplyGatewayPlan,
+    Body,
+    ChatCompletions,
+    CreateVolume,
+    GetGatewayPlan,
+    Name,
+    Names,
+    Upstream,
+)
 from dstack.server.routes.access import Caller, GlobalAdmin, Member, ProjectAdmin
 from dstack.server.routes.reply import nothing, reply
 from dstack.server.services.specs import our_names
@@ -95,6 +104,25 @@ async def list_templates(_: Member) -> Response:
 @router.post(PROJECT + "/imports/list")
 async def exports(_: Member) -> Response:
     raise DstackError(NO_EXPORTS)
+
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+@router.api_route("/proxy/services/{project_name}/{run_name}", methods=METHODS, include_in_schema=False)
+@router.api_route("/proxy/services/{project_name}/{run_name}/{path:path}", methods=METHODS, include_in_schema=False)
+async def service(project_name: str, run_name: str) -> Response:
+    raise HTTPException(404, f"Service {project_name}/{run_name} not found")
+
+
+@router.get("/proxy/models/{project_name}/models")
+async def list_models(_: Member) -> Response:
+    return reply({"object": "list", "data": []})
+
+
+@router.post("/proxy/models/{project_name}/chat/completions")
+async def chat_completions(_: Member, body: ChatCompletions) -> Response:
+    raise HTTPException(404, f"Model {body.model} not found")
 
 
 @router.post("/api/sshproxy/get_upstream")

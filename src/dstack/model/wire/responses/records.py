@@ -127,6 +127,13 @@ class RepoHeadWithCreds(RepoHead):
     """The caller's own."""
 
 
+class Models(Answer):
+    """As OpenAI's API lists them."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+
+
 class Refusal(Answer):
     """Why a call was refused; `hint` says what to do, where there is something."""
 
