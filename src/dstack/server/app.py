@@ -94,9 +94,7 @@ def _http(lifespan: Callable | None) -> FastAPI:
 
 
 @asynccontextmanager
-async def running(
-    settings: Settings, clock: Clock, hosts: Hosts | None = None, store_class: type[Store] = Store
-) -> AsyncIterator[Running]:
+async def running(settings: Settings, clock: Clock, hosts: Hosts | None = None) -> AsyncIterator[Running]:
     """Everything but HTTP: data folder, database, engine, effects, links. Raises DstackError when it cannot start."""
     with exclusive(settings.data_dir, settings.resolved_database_url):
         file = backends_file.read(settings.data_dir, settings.default_project)
@@ -104,7 +102,7 @@ async def running(
         cipher, database, token = await _open(settings, clock)
         try:
             me = myself(settings)
-            server = _wire(settings, clock, cipher, database, token, me, hosts, store_class)
+            server = _wire(settings, clock, cipher, database, token, me, hosts)
             await enter(database, settings, me, clock)
             try:
                 await backends_file.apply(server.parts, file)
@@ -138,7 +136,6 @@ def _wire(
     token: str | None,
     me: Member,
     hosts: Hosts | None,
-    store_class: type[Store],
 ) -> Running:
     owner = me.id
     backends = _backends(settings, clock, cipher, database, hosts)
@@ -147,7 +144,7 @@ def _wire(
     news = None if database.sqlite else News(url, me.session, heard, missed)
     changes = Changes(clock.now(), lambda keys: presence.tell(keys))
     offers = OffersService(backends, clock, me.id)
-    store = store_class(database, offers.all)
+    store = Store(database, offers.all)
     logs = LogStore(settings.storage_dir / "logs", database, changes)
     blobs = BlobStore(settings.storage_dir / "blobs")
     gauges = Gauges(database, changes)
@@ -163,8 +160,7 @@ def _wire(
     handlers = {**_handlers(instances, tasks), **own_work.handlers}
     acts = ActRunner(store, clock, owner, handlers, settings.act_workers, kick_engine, presence.scan_s)
     describe = within_reach(database, owner, instances.describe)
-    askers = {("instance", "describe_instance"): describe, **own_work.askers}
-    probes = ProbeRunner(askers, kick_engine)
+    probes = ProbeRunner({("instance", "describe_instance"): describe, **own_work.askers}, kick_engine)
 
     def recorded() -> None:
         acts.kick()
@@ -174,7 +170,7 @@ def _wire(
         changes.publish(f"{ref.kind}:{ref.id}" for ref in refs)
         links.notice(refs)
 
-    engine = Engine(store, clock, owner, Dispatch(recorded, probes.ask, touched), presence.scan_s, meter)
+    engine = Engine(store, clock, owner, Dispatch(recorded, probes.ask, touched), presence.scan_s)
     parts = Parts(
         settings=settings,
         clock=clock,
