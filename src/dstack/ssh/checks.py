@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Literal
 
@@ -127,6 +128,14 @@ def internal_ip(look: Look, host: RemoteHost) -> str | None:
         wanted = ip_network(host.network, strict=False)
         return next((str(each) for each in own if each in wanted), None)
     return None
+
+
+def reachability(problems: Sequence[str]) -> Finding:
+    """Whether the other hosts of a cluster were reached; `problems` as `Hosts.unreached` answers."""
+    if not problems:
+        return Finding(check="network", state="ok", message="the other hosts are reached")
+    remedy = "let the hosts of a cluster reach each other on all ports, or correct `network` or `internal_ip`"
+    return Finding(check="network", state="failed", message="cannot reach " + "; ".join(problems), remedy=remedy)
 
 
 def forwarding(allowed: bool | None) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -74,6 +75,20 @@ class Hosts(Protocol):
         """How to reach the host's agent; connects when there is no live connection, and starts the agent if it is down.
 
         Raises AgentMissing where the host is not (any more) one of ours: wiped, or another machine at its address.
+        """
+        ...
+
+    async def unreached(
+        self,
+        id: str,
+        host: RemoteHost,
+        credentials: Credentials,
+        pinned: PinnedKeys,
+        others: Sequence[tuple[str, int]],
+    ) -> tuple[str, ...]:
+        """Those of `others` (internal address, sshd's port) to which no connection can be made from this host, and why.
+
+        For fleets with `placement: cluster`, once all hosts are onboarded.
         """
         ...
 

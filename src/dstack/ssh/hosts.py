@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncssh
-from asyncssh.constants import OPEN_ADMINISTRATIVELY_PROHIBITED, OPEN_CONNECT_FAILED
 
 from dstack.agentapi.client import AgentClient, AgentRefused, AgentUnreachable, Connect
 from dstack.agentapi.wire import HostFacts
@@ -16,9 +16,10 @@ from dstack.model.host import Finding, HostReport, RemoteHost
 from dstack.ssh import checks
 from dstack.ssh.errors import AgentMissing, HostUnreachable, SshError
 from dstack.ssh.host import Credentials, Onboarded, PinnedKeys, Unfit
-from dstack.ssh.look import SCRIPT, Look, parse
+from dstack.ssh.look import Look
 from dstack.ssh.pool import Link, Pool
-from dstack.ssh.remote_call import PYTHON_PATH, call, run_command
+from dstack.ssh.probes import forwarding_allowed, look_at, unreached_from, with_python
+from dstack.ssh.remote_call import PYTHON_PATH, call
 from dstack.ssh.streams import Streams, open_command, open_socket
 
 SOCKET = "/run/dstack/agent.sock"
@@ -88,10 +89,21 @@ class SshHosts:
 
         return connect
 
+    async def unreached(
+        self,
+        id: str,
+        host: RemoteHost,
+        credentials: Credentials,
+        pinned: PinnedKeys,
+        others: Sequence[tuple[str, int]],
+    ) -> tuple[str, ...]:
+        link = await self._pool.link(id, host, credentials, pinned)
+        return await unreached_from(link.connection, others)
+
     async def offboard(self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys) -> None:
         link = await self._pool.link(id, host, credentials, pinned)
         try:
-            answer = await call(link.connection, "offboard", {"instance": id}, root=_root(host))
+            answer = await call(link.connection, "offboard", {"instance": id})
         except AgentMissing:
             answer = {}  # nothing of ours is there
         if "failed" in answer:
@@ -109,10 +121,10 @@ class SshHosts:
     async def _look(self, link: Link, id: str, host: RemoteHost) -> tuple[Look, HostReport]:
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(look_at(link.connection))
-            trying = group.create_task(_forwarding_allowed(link.connection, host.hop.port))
+            trying = group.create_task(forwarding_allowed(link.connection, host.hop.port))
         look = looking.result()
         if not look.pythons and look.may_become_root:
-            look = await _with_python(link.connection, look)
+            look = await with_python(link.connection, look)
         found = [Finding(check="ssh", state="ok", message=f"{host.hop.user}@{host.hop.hostname}")]
         found += checks.findings(look, host)
         found.append(checks.forwarding(trying.result()))
@@ -131,7 +143,7 @@ class SshHosts:
             "owner_uid": look.uid,
         }
         python = look.python.path
-        answer = await call(link.connection, "install", request, program, root=look.root, python=python)
+        answer = await call(link.connection, "install", request, program, python=python)
         if "taken" in answer:
             return checks.taken(str(answer["taken"].get("label") or ""), "the host")
         if "failed" in answer:
@@ -195,39 +207,10 @@ class SshHosts:
         return await open_command(await self._pool.spare(link), command)
 
 
-async def look_at(connection: asyncssh.SSHClientConnection) -> Look:
-    """All facts of the host at once. Raises HostUnreachable."""
-    done = await run_command(connection, "sh -s", SCRIPT.encode())
-    output = done.stdout.decode("utf-8", "replace") if isinstance(done.stdout, bytes) else ""
-    return parse(output)
-
-
-async def _with_python(connection: asyncssh.SSHClientConnection, look: Look) -> Look:
-    """Install Python by the host's package manager, and look again; where that fails, the report says what to type."""
-    command = checks.PYTHON_PACKAGES.get(look.get("package_manager"))
-    if command is None:
-        return look
-    sudo = "" if look.root else "sudo -n "
-    await run_command(connection, f"{sudo}sh -c {shlex.quote(command)} </dev/null >/dev/null 2>&1")
-    return await look_at(connection)
-
-
-async def _forwarding_allowed(connection: asyncssh.SSHClientConnection, port: int) -> bool | None:
-    """Whether sshd opens connections to the host's own ports; whether something listens there does not matter."""
-    try:
-        _, writer = await connection.open_connection("127.0.0.1", port)
-        writer.close()
-    except asyncssh.ChannelOpenError as e:
-        return {OPEN_ADMINISTRATIVELY_PROHIBITED: False, OPEN_CONNECT_FAILED: True}.get(e.code)
-    except (asyncssh.Error, OSError):
-        return None
-    return True
-
-
 async def _ensure(link: Link, id: str) -> bool:
     """Whether the agent had to be started. Raises AgentMissing, HostUnreachable."""
     hop = link.way[0]
-    answer = await call(link.connection, "ensure", {"instance": id}, root=hop.user == "root")
+    answer = await call(link.connection, "ensure", {"instance": id})
     if "taken" in answer:
         raise AgentMissing(
             f"{hop.hostname} belongs to {answer['taken'].get('label') or 'another fleet'} now",
@@ -238,7 +221,3 @@ async def _ensure(link: Link, id: str) -> bool:
     if "failed" in answer:
         raise HostUnreachable(f"The agent of {hop.hostname} does not start: {answer['failed']}")
     return answer.get("done") == "started"
-
-
-def _root(host: RemoteHost) -> bool:
-    return host.hop.user == "root"

@@ -78,7 +78,6 @@ class Pool:
         """Close the connection of host `id`, and that of its login node when nobody else is behind it."""
         async with self._lock(id):
             self._drop(id)
-        self._locks.pop(id, None)
 
     async def aclose(self) -> None:
         closing = [link.connection for link in self._links.values()]
@@ -130,7 +129,6 @@ class Pool:
             if not proxy.users:
                 proxy.opened.connection.close()
                 del self._proxies[key]
-                self._locks.pop(key, None)
 
     def _lock(self, key: object) -> asyncio.Lock:
         return self._locks.setdefault(key, asyncio.Lock())

@@ -38,18 +38,16 @@ async def call(
     request: Mapping[str, Any],
     payload: bytes = b"",
     *,
-    root: bool,
     python: str | None = None,
 ) -> dict[str, Any]:
     """The answer of `module.main(request, payload)`, run as root; `python` None: that of the installed agent.
 
-    `root`: the login account is root itself, else `sudo -n` is used. Raises AgentMissing when there is no installed
-    agent to tell the interpreter, AccessDenied when sudo refuses, HostUnreachable when the connection breaks.
+    Raises AgentMissing when there is no installed agent to tell the interpreter, AccessDenied when sudo refuses,
+    HostUnreachable when the connection breaks.
     """
     modules = [[name, _source(name)] for name in ("service", module)]
     head = json.dumps({"modules": modules, "request": request}).encode()
-    sudo = "" if root else "sudo -n "
-    run = f'exec {sudo}"$p" -IS -c {shlex.quote(BOOT)} {len(head)}'
+    run = f's=; [ "$(id -u)" = 0 ] || s="sudo -n"; exec $s "$p" -IS -c {shlex.quote(BOOT)} {len(head)}'
     find = f"p={shlex.quote(python)}" if python else f"p=$(cat {PYTHON_PATH} 2>/dev/null) || exit {NO_AGENT}"
     done = await run_command(connection, f"/bin/sh -c {shlex.quote(f'{find}; {run}')}", head + payload)
     return _answer(done)
@@ -77,10 +75,10 @@ def _answer(done: asyncssh.SSHCompletedProcess) -> dict[str, Any]:
             return json.loads(out.strip().splitlines()[-1])
         except (ValueError, IndexError):
             pass  # told below, with what was said instead
-    if done.exit_status in (NO_AGENT, 127):
-        raise AgentMissing("There is no agent on the host")
     if "sudo:" in err:
         raise AccessDenied(f"sudo is refused: {err.strip().splitlines()[-1]}")
+    if done.exit_status in (NO_AGENT, 127):
+        raise AgentMissing("There is no agent on the host")
     if done.exit_status is None:
         raise HostUnreachable("The connection broke")
     raise HostUnreachable(f"The host's answer cannot be understood: {(err or out).strip()[-TAIL_CHARS:]}")

@@ -11,6 +11,7 @@ import asyncssh
 import pytest
 
 from dstack.model.host import Finding
+from dstack.ssh.checks import reachability
 from dstack.ssh.host import Onboarded, PinnedKeys, Unfit
 from e2e.ssh.conftest import Reach
 from support.hosts import Hosts
@@ -211,3 +212,19 @@ async def test_onboarding_again_leaves_the_running_agent_alone(hosts: Hosts, rea
     before = await (await reach.client(id)).health()
     await reach.ready(hosts["host-a"], id=id)
     assert (await (await reach.client(id)).health()).run == before.run
+
+
+async def test_hosts_of_a_cluster_that_cannot_reach_each_other_are_told_apart(hosts: Hosts, reach: Reach) -> None:
+    here, there, fenced = hosts["host-a"], hosts["host-b"], hosts["host-c"]
+    id, done = await reach.ready(here)
+    others = [(there.address, 22), (fenced.address, 22)]
+    ask = (id, reach.at(here), reach.credentials(), done.pinned, others)
+    assert await reach.ssh.unreached(*ask) == ()
+    only_ssh = ("INPUT", "-s", here.address, "-p", "tcp", "!", "--dport", "22", "-j", "DROP")
+    fenced.run("iptables", "-I", *only_ssh)
+    try:
+        problems = await reach.ssh.unreached(*ask)
+    finally:
+        fenced.run("iptables", "-D", *only_ssh)
+    assert len(problems) == 1 and problems[0].startswith(f"{fenced.address}: port 29400: ")
+    assert reachability(problems).state == "failed"
