@@ -67,3 +67,24 @@ async def test_a_scheduled_task_runs_at_its_time_and_then_waits_for_the_next(liv
     assert again["latest_job_submission"]["status"] == "done"
     await live.call("runs/stop", {"runs_names": ["t1"], "abort": False})
     assert (await ended(live, "t1"))["status_message"] == "stopped"
+
+
+async def test_two_nodes_of_a_task_start_together_and_know_each_other(live: Api) -> None:
+    await live.call("fleets/apply", {"plan": {"spec": fleet(placement="cluster")}})
+    commands = 'test "$DSTACK_NODES_NUM $(echo "$DSTACK_NODES_IPS" | wc -l)" = "2 2" && exit "$DSTACK_NODE_RANK"'
+    await live.call("runs/apply", {"plan": {"run_spec": task(commands, name="t1", nodes=2)}})
+    run = await ended(live, "t1")
+    assert (run["status"], run["termination_reason"]) == ("failed", "job_failed")
+    last = [job["job_submissions"][-1] for job in run["jobs"]]
+    assert last[1]["exit_status"] == 1
+    assert len({one["job_provisioning_data"]["x_instance"] for one in last}) == 2
+
+
+async def test_more_nodes_than_the_fleet_can_have_are_told_in_the_plan_and_as_the_reason(live: Api) -> None:
+    await live.call("fleets/apply", {"plan": {"spec": fleet(placement="cluster")}})
+    spec = task("true", name="t1", nodes=3)
+    plan = await live.call("runs/get_plan", {"run_spec": spec})
+    told = "3 nodes are needed at once, fleet 'here' can have 2"
+    assert plan["x_notices"] == [f"nodes: {told}"]
+    await live.call("runs/apply", {"plan": {"run_spec": spec}})
+    assert told in (await ended(live, "t1"))["jobs"][0]["job_submissions"][-1]["termination_reason_message"]

@@ -99,7 +99,13 @@ def _with_arguments(configuration: Configuration, arguments: tuple[str, ...]) ->
         used = True
         return text
 
-    commands = tuple(_RUN_ARGS.sub(fill, command) for command in configuration.commands)
+    def filled(commands: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_RUN_ARGS.sub(fill, command) for command in commands)
+
+    changes: dict[str, Any] = {"commands": filled(configuration.commands)}
+    if configuration.groups is not None:
+        groups = (g.model_copy(update={"commands": filled(g.commands)}) for g in configuration.groups)
+        changes = {"groups": tuple(groups)}
     if arguments and not used:
         raise UsageError(
             f"The arguments are not used: {text}",
@@ -107,4 +113,4 @@ def _with_arguments(configuration: Configuration, arguments: tuple[str, ...]) ->
             if not os.path.exists(arguments[0])
             else f"did you mean `-f {arguments[0]}`?",
         )
-    return configuration.model_copy(update={"commands": commands}) if used else configuration
+    return configuration.model_copy(update=changes) if used else configuration

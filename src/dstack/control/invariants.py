@@ -139,6 +139,9 @@ def _gangs_are_whole(view: View, rows: list[Row]) -> Iterator[str]:
             yield f"the nodes of run {run_id} are in several regions"
         if never and any(j.place is not None for j in gang):
             yield f"run {run_id} has {len(never)} of {len(gang)} nodes without a place"
+        late = [j for j in gang if j.status is JobStatus.PROVISIONING and j.ready_since is None]
+        if late and any(j.running_since is not None and j.status is JobStatus.RUNNING for j in gang):
+            yield f"run {run_id} runs on some nodes before {late[0].spec.name} has its machine"
 
 
 def _idle_machines_go(view: View, rows: list[Row]) -> Iterator[str]:

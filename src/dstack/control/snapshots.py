@@ -27,10 +27,13 @@ class RunSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class JobSnapshot:
+    """`gang`: the other nodes of its submission, by their numbers."""
+
     job: Job
     instance: Instance | None
     pending: tuple[Pending, ...] = ()
     inbox: tuple[Received, ...] = ()
+    gang: tuple[Job, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

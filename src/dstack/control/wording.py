@@ -54,6 +54,11 @@ def some(names: Any, limit: int = 3) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def node(job: Job) -> str:
+    """`node 1 (train-1-0)`: one of several."""
+    return f"node {job.job_num} ({job.spec.name})"
+
+
 def moment(at: float) -> str:
     """`2026-11-22 08:00 UTC`."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")

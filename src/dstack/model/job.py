@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from dstack.model.offer import Offer
-from dstack.model.profile import RetryEvent
+from dstack.model.profile import RetryEvent, StartupOrder, StopCriteria
 from dstack.model.requirements import Requirements
 from dstack.model.row import Row, table
 
@@ -104,6 +104,9 @@ class JobSpec(BaseModel):
     job_num: int = 0
     replica_num: int = 0
     jobs_per_replica: int = 1
+    groups: tuple[int, ...] = ()  # how many nodes each group of a task has; () without groups
+    startup_order: StartupOrder = StartupOrder.ANY
+    stop_criteria: StopCriteria = StopCriteria.ALL_DONE
     requirements: Requirements
     image: str | None = None  # None: the server's default image, or none under the process runtime
     user: str | None = None
@@ -234,3 +237,8 @@ class Job(Row):
     termination_reason: JobTerminationReason | None = None
     termination_message: str | None = None
     finished_at: float | None = None
+
+    @property
+    def is_gang(self) -> bool:
+        """It is one of several nodes, which start and end together."""
+        return self.spec.jobs_per_replica > 1

@@ -15,6 +15,7 @@ Ids = dict[str, None]
 class Indexes:
     def __init__(self) -> None:
         self.newest: dict[str, dict[tuple[int, int], Job]] = defaultdict(dict)  # by run
+        self.gangs: dict[tuple[str, int, int], Ids] = defaultdict(dict)  # jobs by run, replica and submission
         self.placed: dict[str, Ids] = defaultdict(dict)  # jobs by instance
         self.waiting: dict[str, Ids] = defaultdict(dict)  # jobs by project
         self.live: dict[tuple[str, str], Ids] = defaultdict(dict)  # fleets and instances by (kind, project)
@@ -34,6 +35,7 @@ class Indexes:
         key = (new.replica_num, new.job_num)
         if key not in newest or newest[key].submission_num <= new.submission_num:
             newest[key] = new
+        self.gangs[new.run_id, new.replica_num, new.submission_num][new.id] = None
         if old is not None and old.instance_id is not None:
             self.placed[old.instance_id].pop(old.id, None)
         if new.instance_id is not None and not new.terminal:

@@ -36,7 +36,7 @@ class Parts:
     cloud: Cloud
     faults: Faults
     trace: Trace
-    scripts: Mapping[str, Script]  # by run name
+    scripts: Mapping[str, Script]  # by the name of a job, or of a run for all of its jobs
     after_commit: Callable[[], None]
 
 
@@ -222,7 +222,8 @@ class Server:
         host = self._host(job)
         if host is None:
             raise Unreachable
-        report = host.put(job.id, self.parts.scripts.get(job.run_name, Script()))
+        scripts = self.parts.scripts
+        report = host.put(job.id, scripts.get(job.spec.name) or scripts.get(job.run_name, Script()))
         return None, [(one.ref, TaskAccepted()), (one.ref, report)]
 
     def _stop_task(self, one: ClaimedAct) -> tuple[str | None, Seen]:

@@ -243,7 +243,8 @@ class World:
                 return RunSnapshot(row, tuple(index.newest[ref.id].values()), pending, inbox)
             case "job":
                 instance: Any = self.rows.get(Ref("instance", row.instance_id)) if row.instance_id else None
-                return JobSnapshot(row, instance, pending, inbox)
+                gang = index.gangs[row.run_id, row.replica_num, row.submission_num] if row.is_gang else ()
+                return JobSnapshot(row, instance, pending, inbox, self._all("job", (i for i in gang if i != row.id)))
             case "instance":
                 fleet: Any = self.rows.get(Ref("fleet", row.fleet_id))
                 return InstanceSnapshot(row, fleet, self._all("job", index.placed[ref.id]), pending, inbox)

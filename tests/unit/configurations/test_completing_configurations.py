@@ -65,7 +65,7 @@ def test_without_a_profile_the_configuration_stands():
 @pytest.mark.parametrize(
     "fields",
     [
-        {"nodes": 2}, {"groups": [{"commands": ["a"]}], "commands": []}, {"repos": ["."]},
+        {"repos": ["."]},
         {"volumes": [{"name": ["v", "w"], "path": "/x"}]},
         {"docker": True}, {"nvcc": True}, {"dstack": True},
         {"utilization_policy": {"min_gpu_utilization": 1, "time_window": "5m"}}, {"reservation": "r"},

@@ -87,11 +87,12 @@ def test_one_failed_job_ends_the_run_and_the_jobs_beside_it():
     failed = first.replace(**EXITED, termination_message="Exited with status 1")
     d = decided(r, failed, second)
     assert changed(d, r)["termination_reason"] is RunTerminationReason.JOB_FAILED
-    assert changed(d, r)["termination_message"] == "Exited with status 1"
+    assert changed(d, r)["termination_message"] == "Node 0 (t1-0-0) failed: Exited with status 1"
     assert changed(d, second)["stop_reason"] is Reason.TERMINATED_BY_SERVER
     assert second.ref in d.wakes
     assert messages(d) == [
-        "Run status changed RUNNING -> TERMINATING. Termination reason: JOB_FAILED (Exited with status 1)"
+        "Run status changed RUNNING -> TERMINATING. Termination reason: JOB_FAILED "
+        "(Node 0 (t1-0-0) failed: Exited with status 1)"
     ]
 
 
@@ -169,7 +170,7 @@ def test_a_retried_gang_ends_its_other_nodes_before_it_waits():
     assert "status" not in changed(d, r)
     assert changed(d, second) == {
         "stop_reason": Reason.TERMINATED_BY_SERVER,
-        "stop_message": "Run is to be resubmitted",
+        "stop_message": "Run is to be resubmitted: Node 0 (t1-0-0) failed",
     }
 
 

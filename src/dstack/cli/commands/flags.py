@@ -31,7 +31,7 @@ _FILE: tuple[Decorator, ...] = (
 )
 _OFFERS: tuple[Decorator, ...] = (
     click.option("--full-offers", is_flag=True, help="Show whole machines, not the blocks that the run would take"),
-    click.option("--unallocated", is_flag=True, help="Show all that is free on instances, not only what the run would take"),
+    click.option("--unallocated", is_flag=True, help="Show all that is free of machines, not only what the run takes"),
 )
 _RESOURCES: tuple[Decorator, ...] = (
     click.option("--cpu", metavar="SPEC", help="Cores, for instance `4..8`"),

@@ -71,7 +71,7 @@ def _run_rows(plan: Json, job: Json, verbose: bool) -> list[tuple[str, str]]:
     rows = [
         ("Project", plan["project_name"]),
         ("User", plan["user"]),
-        ("Type", f"{kind} (nodes={configuration.get('nodes') or 1})" if kind == "task" else kind),
+        ("Type", f"{kind} (nodes={len(plan['job_plans'])})" if kind == "task" else kind),
         ("Resources", resources_text(requirements["resources"])),
         ("Spot policy", {True: "spot", False: "on-demand", None: "auto"}[requirements.get("spot")]),
         ("Max price", values.money(price) if price else "off"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dstack.agentapi import wire
 from dstack.control import wording
-from dstack.control.job import ending, verdicts
+from dstack.control.job import ending, gang, verdicts
 from dstack.control.job.facts import Facts, absorb
 from dstack.control.kernel import Decision, Draft
 from dstack.control.policy.deadlines import JOB_PULL_S, JOB_START_S, RECHECK_S
@@ -26,9 +26,11 @@ def decide(s: JobSnapshot, now: float) -> Decision:
     if s.job.status is JobStatus.TERMINATING:
         return d.finish(*_terminating(d, s.instance, facts))
     if s.job.status in _LIVE:
-        _live(d, s.instance, facts)
+        _live(d, s, facts)
     elif d.row.stop_reason is not None:
         ending.begin(d, d.row.stop_reason, d.row.stop_message)
+    if d.row.running_since is not None and s.job.running_since is None:
+        d.wake(*(j.ref for j in s.gang))  # some wait for it to run
     if d.row.status is JobStatus.TERMINATING:
         return d.finish(ending.pursue(d, s.instance), d.row.terminating_deadline)
     return d.finish(now + RECHECK_S, *_deadlines(d.row))
@@ -51,9 +53,9 @@ def _terminating(d: Draft[Job], instance: Instance | None, facts: Facts) -> tupl
     return ()
 
 
-def _live(d: Draft[Job], instance: Instance | None, facts: Facts) -> None:
+def _live(d: Draft[Job], s: JobSnapshot, facts: Facts) -> None:
     """What is known ends the job first, then what is asked, then what is late; else it goes on."""
-    job = d.row
+    job, instance = d.row, s.instance
     if facts.report is not None and facts.report.state in wire.ENDED:
         verdict = verdicts.of_report(job, facts.report)
         ending.begin(d, verdict.reason, verdict.message, exit_status=verdict.exit_status)
@@ -66,7 +68,7 @@ def _live(d: Draft[Job], instance: Instance | None, facts: Facts) -> None:
     elif _instance_ends(instance):
         _after_instance(d, instance)
     elif not _late(d, instance):
-        _advance(d, instance, facts)
+        _advance(d, s, facts)
 
 
 def _late(d: Draft[Job], instance: Instance | None) -> bool:
@@ -94,7 +96,7 @@ def _late(d: Draft[Job], instance: Instance | None) -> bool:
     return True
 
 
-def _advance(d: Draft[Job], instance: Instance | None, facts: Facts) -> None:
+def _advance(d: Draft[Job], s: JobSnapshot, facts: Facts) -> None:
     job = d.row
     state = facts.report.state if facts.report else ""
     if state in (wire.RUNNING, wire.STOPPING) and job.status is not JobStatus.RUNNING:
@@ -105,13 +107,20 @@ def _advance(d: Draft[Job], instance: Instance | None, facts: Facts) -> None:
     elif state == wire.PULLING and job.status is JobStatus.PROVISIONING:
         _take_status(d, JobStatus.PULLING)
         d.set(provisioning_deadline=d.now + JOB_PULL_S)
-    elif job.status is JobStatus.PROVISIONING and not job.task_started and _ready(instance):
-        _start(d, instance)
+    elif job.status is JobStatus.PROVISIONING and not job.task_started:
+        if _ready(s.instance):
+            _start(d, s.instance, s.gang)
+        elif job.ready_since is not None and job.provisioning_deadline is None and not gang.waits_for(job, s.gang):
+            d.set(provisioning_deadline=d.now + JOB_START_S)  # its turn has come and its machine went silent
 
 
-def _start(d: Draft[Job], instance: Instance | None) -> None:
+def _start(d: Draft[Job], instance: Instance | None, others: tuple[Job, ...]) -> None:
     if d.unfinished("start_task"):
         return
+    if others:
+        gang.tell_ready(d, others)
+        if gang.waits_for(d.row, others) is not None:
+            return
     d.act("start_task")
     d.set(provisioning_deadline=d.now + JOB_START_S)
     job = d.row
@@ -165,12 +174,11 @@ def _next_offer(d: Draft[Job], instance: Instance) -> None:
     earlier = job.placement.drops if job.placement else ()
     d.event(wording.status_changed(job, JobStatus.SUBMITTED) + f" ({key}: {why})", wording.target(job))
     ending.release(d, instance)
-    gang = job.spec.jobs_per_replica > 1
     d.set(
         status=JobStatus.SUBMITTED,
         tried_offers=tried,
         instance_id=None,
-        place=job.place if gang else None,  # the others of its gang are there: the queue looks beside them
+        place=job.place if job.is_gang else None,  # the others of its gang are there: the queue looks beside them
         provisioning_deadline=None,
         placement=PlacementReport(at=d.now, drops=(*(x for x in earlier if x.stage == "create"), drop)),
         last_processed_at=d.now,

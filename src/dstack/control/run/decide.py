@@ -10,10 +10,12 @@ from dstack.control.run.submission import new_jobs, next_trigger
 from dstack.control.snapshots import RunSnapshot
 from dstack.ids import derived_id
 from dstack.model.job import Job, JobStatus, JobTerminationReason
+from dstack.model.profile import StopCriteria
 from dstack.model.row import Ref
 from dstack.model.run import Run, RunStatus, RunTerminationReason
 
 RESUBMISSION = "Run is to be resubmitted"
+MASTER_DONE = "The master node is done"
 
 
 def queue_ref(project_id: str) -> Ref:
@@ -145,7 +147,11 @@ def _follow(d: Draft[Run], jobs: tuple[Job, ...]) -> None:
     if failed:
         _after_failure(d, jobs, failed)
         return
-    if jobs and all(j.termination_reason is JobTerminationReason.DONE_BY_RUNNER for j in jobs):
+    done = [j for j in jobs if j.termination_reason is JobTerminationReason.DONE_BY_RUNNER]
+    if any(j.job_num == 0 and j.spec.stop_criteria is StopCriteria.MASTER_DONE for j in done):
+        _terminate(d, jobs, RunTerminationReason.ALL_JOBS_DONE, MASTER_DONE if len(done) < len(jobs) else None)
+        return
+    if jobs and len(done) == len(jobs):
         _terminate(d, jobs, RunTerminationReason.ALL_JOBS_DONE)
         return
     stray = [j for j in jobs if j.termination_reason not in (None, JobTerminationReason.DONE_BY_RUNNER)]
@@ -157,15 +163,26 @@ def _follow(d: Draft[Run], jobs: tuple[Job, ...]) -> None:
 
 def _after_failure(d: Draft[Run], jobs: tuple[Job, ...], failed: list[Job]) -> None:
     since = _series_began(d, failed)
+    first = min(failed, key=lambda j: (j.terminating_deadline or 0.0, j.job_num))
+    why = _why_failed(first)
     match retry.verdict(failed, since, d.now):
         case retry.Verdict.NOT_COVERED:
-            _terminate(d, jobs, RunTerminationReason.JOB_FAILED, failed[0].termination_message)
+            _terminate(d, jobs, RunTerminationReason.JOB_FAILED, why)
         case retry.Verdict.EXPIRED:
-            _terminate(d, jobs, RunTerminationReason.RETRY_LIMIT_EXCEEDED, failed[0].termination_message)
+            _terminate(d, jobs, RunTerminationReason.RETRY_LIMIT_EXCEEDED, why)
         case retry.Verdict.RETRY if all(j.terminal for j in jobs):
             _wait_for_next_attempt(d)
         case retry.Verdict.RETRY:
-            _end_jobs(d, jobs, JobTerminationReason.TERMINATED_BY_SERVER, RESUBMISSION)
+            message = f"{RESUBMISSION}: {why}" if why else RESUBMISSION
+            _end_jobs(d, jobs, JobTerminationReason.TERMINATED_BY_SERVER, message)
+
+
+def _why_failed(job: Job) -> str | None:
+    """Its own message; of one of several nodes also which."""
+    message = job.termination_message
+    if not job.is_gang:
+        return message
+    return f"{wording.node(job).capitalize()} failed" + (f": {message}" if message else "")
 
 
 def _series_began(d: Draft[Run], failed: list[Job]) -> float:

@@ -19,6 +19,8 @@ from dstack.model.profile import (
     InstanceSelector,
     Profile,
     RetryEvent,
+    StartupOrder,
+    StopCriteria,
     merge,
 )
 from dstack.model.requirements import Requirements
@@ -42,7 +44,7 @@ def requirements(
         max_price=p.max_price,
         spot=spot_of(p.spot_policy),
         reservation=p.reservation,
-        multinode=node_count(configuration) > 1 if multinode is None else multinode,
+        multinode=configuration.node_count > 1 if multinode is None else multinode,
         backends=p.backends,
         regions=p.regions,
         zones=p.availability_zones,
@@ -56,12 +58,6 @@ def requirements(
     )
 
 
-def node_count(configuration: TaskConfiguration) -> int:
-    if configuration.groups:
-        return sum(g.nodes for g in configuration.groups)
-    return configuration.nodes or 1
-
-
 def job_spec(spec: RunSpec, run_name: str, *, job_num: int = 0, replica_num: int = 0) -> JobSpec:
     """The job of one node, complete but for what only the host or the secrets can say."""
     c = spec.configuration
@@ -70,12 +66,15 @@ def job_spec(spec: RunSpec, run_name: str, *, job_num: int = 0, replica_num: int
     shell = _shell(c)
     entrypoint = _entrypoint(c)
     auth = c.registry_auth
-    nodes = node_count(c)
+    nodes = c.node_count
     return JobSpec(
         name=f"{run_name}-{job_num}-{replica_num}",
         job_num=job_num,
         replica_num=replica_num,
         jobs_per_replica=nodes,
+        groups=tuple(group.nodes for group in c.groups or ()),
+        startup_order=p.startup_order or StartupOrder.ANY,
+        stop_criteria=p.stop_criteria or StopCriteria.ALL_DONE,
         requirements=requirements(c, spec.profile, resources=resources, multinode=nodes > 1),
         image=c.image,
         user=c.user,
@@ -119,7 +118,7 @@ def next_trigger(spec: RunSpec, now: float) -> float | None:
 
 def new_jobs(run: Run, attempt: int, now: float) -> tuple[Job, ...]:
     """The submissions of all jobs of a run for one attempt. The same attempt names the same rows."""
-    return tuple(_job(run, job_num, attempt, now) for job_num in range(node_count(run.spec.configuration)))
+    return tuple(_job(run, job_num, attempt, now) for job_num in range(run.spec.configuration.node_count))
 
 
 def script(commands: tuple[str, ...]) -> str | None:

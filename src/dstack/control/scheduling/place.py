@@ -168,16 +168,40 @@ class _Turn:
         return fits
 
     def _refuse(self, unit: Unit) -> Waiting | Unplaceable:
-        ask = unit.asks[0]
-        fits = self._fits_for(ask.requirements)
-        funnel = funnel_of(self._pool, fits, ask.tried)
+        """By the first kind of node for which there is nothing at all, else by the first."""
+        looked_at = [self._looked_at(ask) for ask in _kinds(unit)]
+        fits, funnel = next((one for one in looked_at if not one[1].fitting), looked_at[0])
         leaving = self._leaving(fits)
         if leaving:
             return Waiting(unit, funnel.report(self._at, waiting_for=f"{min(leaving)} to be gone"))
         coming = [slot.names[0] for miss, shelf in fits.shelf_misses if miss.stage == "setup" for slot in shelf.slots()]
         if coming:
             return Waiting(unit, funnel.report(self._at, waiting_for=f"{min(coming)} to be set up"))
-        return Unplaceable(unit, funnel.report(self._at), _reason(unit, funnel))
+        return Unplaceable(unit, funnel.report(self._at), self._reason(unit, fits, funnel))
+
+    def _looked_at(self, ask: Ask) -> tuple[Fits, Funnel]:
+        fits = self._fits_for(ask.requirements)
+        return fits, funnel_of(self._pool, fits, ask.tried)
+
+    def _reason(self, unit: Unit, fits: Fits, funnel: Funnel) -> str | None:
+        if funnel.fitting and len(unit.asks) > 1:
+            most, where = max(((self._most(fits, r), r[0]) for r in self._regions(unit)), default=(0, ""))
+            fleet = next((f.name for f in self._pool.fleets if f.id == where), "")
+            has = f"can have {most}" if most < len(unit.asks) else "has no room for all of their kinds"
+            return f"{len(unit.asks)} nodes are needed at once, fleet '{fleet}' {has}"
+        best = funnel.best()
+        return best.sentence() if best else None
+
+    def _most(self, fits: Fits, region: Region) -> int:
+        """How many nodes of one kind have room in a region."""
+        most = 0.0
+        for fit in fits.shelves:
+            shelf = fit.shelf
+            if region == (shelf.fleet.id, shelf.offer.backend, shelf.offer.region):
+                most += shelf.with_room(fit.blocks, fits.names)
+        offers = (fit for found in fits.offers for fit in found)
+        here = next((f for f in offers if region == (f.fleet.id, f.offer.backend, f.offer.region)), None)
+        return int(min(most + (self._pool.room(here.fleet) if here else 0), 1e9))
 
     def _leaving(self, fits: Fits) -> Sequence[str]:
         """Machines that are about to go, in fleets where an offer fits but the maximum is reached."""
@@ -187,6 +211,14 @@ class _Turn:
                 if names and self._pool.room(fit.fleet) <= 0:
                     return names
         return ()
+
+
+def _kinds(unit: Unit) -> list[Ask]:
+    """An ask of each kind, in their order."""
+    kinds: dict[Requirements, Ask] = {}
+    for ask in unit.asks:
+        kinds.setdefault(ask.requirements, ask)
+    return list(kinds.values())
 
 
 @dataclass(eq=False, slots=True)
@@ -211,10 +243,3 @@ def _sized(offer: Offer, ask: Ask, fleet: Fleet) -> Offer:
     return offer.model_copy(
         update={"resources": offer.resources.model_copy(update={"disk_mib": int(max(asked) * 1024)})}
     )
-
-
-def _reason(unit: Unit, funnel: Funnel) -> str | None:
-    if funnel.fitting and len(unit.asks) > 1:
-        return f"{len(unit.asks)} nodes are needed at once, {funnel.fitting} fit"
-    best = funnel.best()
-    return best.sentence() if best else None

@@ -22,8 +22,6 @@ class _Rule(NamedTuple):
 
 
 _REFUSED = (
-    _Rule("nodes", "tasks on several nodes are not executed yet", lambda nodes: isinstance(nodes, int) and nodes > 1),
-    _Rule("groups", "tasks on several nodes are not executed yet", lambda groups: groups is not None),
     _Rule(
         "volumes",
         "one of several network volumes cannot be mounted yet; name one",
@@ -38,10 +36,11 @@ _REFUSED = (
 )
 _NOTED = (
     _Rule("ports", "ports are not forwarded to this machine yet"),
+    _Rule("backend_options", "none of the backends of this release has options"),
+)
+_NOTED_OF_ONE_NODE = (
     _Rule("startup_order", "has no effect on a task of one node"),
     _Rule("stop_criteria", "has no effect on a task of one node"),
-    _Rule("placement", "has no effect until tasks run on several nodes", lambda placement: placement == "cluster"),
-    _Rule("backend_options", "none of the backends of this release has options"),
 )
 
 
@@ -62,7 +61,9 @@ def unsupported(configuration: ProvisioningParams) -> list[str]:
 
 def notices(configuration: ProvisioningParams) -> list[str]:
     """What the plan only mentions, because the run makes sense without it."""
-    return _matching(_NOTED, configuration) + _kept_by_hosts(configuration) + remarks(configuration)
+    alone = isinstance(configuration, TaskConfiguration) and configuration.node_count == 1
+    rules = (*_NOTED, *_NOTED_OF_ONE_NODE) if alone else _NOTED
+    return _matching(rules, configuration) + _kept_by_hosts(configuration) + remarks(configuration)
 
 
 def _kept_by_hosts(configuration: ProvisioningParams) -> list[str]:

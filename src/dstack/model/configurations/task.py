@@ -32,6 +32,11 @@ class TaskConfiguration(RunConfiguration):
     ports: tuple[PortMapping, ...] = ()
     commands: tuple[str, ...] = ()
 
+    @property
+    def node_count(self) -> int:
+        """How many jobs run side by side."""
+        return sum(group.nodes for group in self.groups) if self.groups else self.nodes or 1
+
     @model_validator(mode="after")
     def _something_to_run(self) -> Self:
         if self.groups is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from dstack.agentapi.wire import CodeArchive, Mount, RegistryAuth, TaskSpec
 from dstack.model.instance import Instance
@@ -11,6 +13,14 @@ from dstack.server.settings import Settings
 from dstack.values.interpolate import interpolate, references
 
 GIB = 1024**3
+_NODE = re.compile(r"(\$?)\$\{\{\s*groups\[(\d+)\]\.nodes\[(\d+)\]\.IP_ADDRESS\s*\}\}")
+
+
+class Node(NamedTuple):
+    """One of several that start together, and its machine."""
+
+    job: Job
+    instance: Instance
 
 
 def secret_names(job: Job) -> set[str]:
@@ -20,10 +30,19 @@ def secret_names(job: Job) -> set[str]:
 
 
 def task_spec(
-    job: Job, instance: Instance, secrets: Mapping[str, str], fleet_env: Mapping[str, str], settings: Settings
+    job: Job,
+    instance: Instance,
+    secrets: Mapping[str, str],
+    fleet_env: Mapping[str, str],
+    settings: Settings,
+    nodes: Sequence[Node] = (),
 ) -> TaskSpec:
-    """The task of `job` on `instance`. Raises ValueError naming a reference that cannot be resolved."""
+    """The task of `job` on `instance`; `nodes` are all of its gang with itself, in their order, () of a single one.
+
+    Raises ValueError naming a reference that cannot be resolved.
+    """
     spec = job.spec
+    nodes = nodes or [Node(job, instance)]
 
     def fill(text: str) -> str:
         return interpolate(text, lambda name: secrets.get(name.partition(".")[2]) if _is_secret(name) else None)
@@ -41,38 +60,40 @@ def task_spec(
         user=spec.user or "",
         privileged=spec.privileged,
         shell=spec.shell,
-        script=spec.script,
+        script=_with_addresses(spec.script, spec.groups, nodes),
         entrypoint=list(spec.entrypoint) if spec.entrypoint is not None else None,
         working_dir=spec.working_dir or "",
         home_dir=spec.home_dir or "",
         python=spec.python or "",
-        env={**fleet_env, **variables(job, instance), **{k: fill(v) for k, v in spec.env.items()}},
+        env={**fleet_env, **variables(job, nodes), **{k: fill(v) for k, v in spec.env.items()}},
         archives=[CodeArchive(a.hash, a.path) for a in spec.archives],
         cpu_limit=_cpu_limit(job, instance),
         memory_limit_bytes=_memory_limit(job, instance),
         shm_bytes=int((spec.shm_gb or 0) * GIB),
         ports=[p["container_port"] for p in spec.ports],
         log_quota_bytes_per_hour=settings.log_quota_per_hour,
-        mpi_hostfile=_hostfile(job, instance),
-        gpus=_gpus(job, instance),
+        network="host" if in_container and job.is_gang else "bridge",
+        gpus=_leased(job, instance),
+        mpi_hostfile="".join(_hostfile(node) for node in nodes),
         mounts=[Mount(target=m.target, path=m.path, name=m.name, optional=m.optional) for m in spec.mounts],
     )
 
 
-def variables(job: Job, instance: Instance) -> dict[str, str]:
+def variables(job: Job, nodes: Sequence[Node]) -> dict[str, str]:
     """The variables that every job gets (surface of the product, "Variables")."""
-    gpus, ip = _gpus(job, instance), _ip(instance)
+    addresses = [_ip(node.instance) for node in nodes]
+    own = next(node for node in nodes if node.job.id == job.id)
     return {
         "DSTACK_RUN_NAME": job.run_name,
         "DSTACK_RUN_ID": job.run_id,
         "DSTACK_JOB_ID": job.id,
         "DSTACK_REPO_ID": "none",
-        "DSTACK_NODES_IPS": ip,
-        "DSTACK_MASTER_NODE_IP": ip,
+        "DSTACK_NODES_IPS": "\n".join(addresses),
+        "DSTACK_MASTER_NODE_IP": addresses[0],
         "DSTACK_NODE_RANK": str(job.job_num),
         "DSTACK_NODES_NUM": str(job.spec.jobs_per_replica),
-        "DSTACK_GPUS_PER_NODE": str(gpus),
-        "DSTACK_GPUS_NUM": str(gpus * job.spec.jobs_per_replica),
+        "DSTACK_GPUS_PER_NODE": str(_gpus(*own)),
+        "DSTACK_GPUS_NUM": str(sum(_gpus(*node) for node in nodes)),
         # DSTACK_WORKING_DIR, DSTACK_REPO_DIR and DSTACK_MPI_HOSTFILE depend on the host: the agent adds them.
     }
 
@@ -82,13 +103,38 @@ def _gpus(job: Job, instance: Instance) -> int:
     return len(instance.offer.resources.gpus) * blocks // instance.total_blocks
 
 
+def _leased(job: Job, instance: Instance) -> int:
+    """How many accelerators the agent gives it; -1 is all of them, whatever their number is."""
+    whole = job.place is None or job.place.blocks >= instance.total_blocks
+    return -1 if whole and instance.offer.resources.gpus else _gpus(job, instance)
+
+
 def _ip(instance: Instance) -> str:
-    return (instance.data.internal_ip if instance.data else None) or "127.0.0.1"
+    data = instance.data
+    return (data and (data.internal_ip or _address(data.hostname))) or "127.0.0.1"
 
 
-def _hostfile(job: Job, instance: Instance) -> str:
-    gpus = _gpus(job, instance)
-    return f"{_ip(instance)} slots={gpus}\n" if gpus else f"{_ip(instance)}\n"
+def _address(hostname: str | None) -> str | None:
+    """An address that other machines reach; `localhost` is none for them, but on one machine it is all there is."""
+    return None if hostname in (None, "localhost") else hostname
+
+
+def _hostfile(node: Node) -> str:
+    gpus = _gpus(*node)
+    return f"{_ip(node.instance)} slots={gpus}\n" if gpus else f"{_ip(node.instance)}\n"
+
+
+def _with_addresses(script: str | None, groups: Sequence[int], nodes: Sequence[Node]) -> str | None:
+    """The script with the addresses of the nodes that it names by group and place in it."""
+    if script is None or not groups:
+        return script
+
+    def fill(match: re.Match[str]) -> str:
+        if match[1]:
+            return match[0][1:]  # `$${{` stands for itself
+        return _ip(nodes[sum(groups[: int(match[2])]) + int(match[3])].instance)
+
+    return _NODE.sub(fill, script)
 
 
 def _is_secret(name: str) -> bool:

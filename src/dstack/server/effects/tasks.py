@@ -13,11 +13,11 @@ from dstack.model.observation import TaskAccepted, TaskRefused, TaskRemoved, Tas
 from dstack.server.effects.acts import Again, Done
 from dstack.server.effects.links import HostLinks
 from dstack.server.effects.reports import reported
-from dstack.server.effects.spec import secret_names, task_spec
+from dstack.server.effects.spec import Node, secret_names, task_spec
 from dstack.server.settings import Settings
 from dstack.server.store.acts import ClaimedAct
 from dstack.server.store.blobs import BlobStore
-from dstack.server.store.rows import placed
+from dstack.server.store.rows import gang, placed
 from dstack.server.store.store import Store
 
 # Answers the values of the named secrets of a project. Raises ResourceNotFound naming those that do not exist.
@@ -40,10 +40,13 @@ class TaskEffects:
         job, instance, fleet = await placed(self._store.database, act.ref.id)
         if job.terminal or instance is None or fleet is None or instance.status in _GOING:
             return Done()
+        nodes = [Node(*one) for one in await gang(self._store.database, job)] if job.is_gang else ()
+        if len(nodes) not in (0, job.spec.jobs_per_replica):
+            return Again("another node of the run has lost its machine")
         try:
             names = sorted(secret_names(job))
             secrets = await self._secrets_of(job.project_id, names) if names else {}
-            spec = task_spec(job, instance, secrets, _plain(fleet.spec.configuration.env), self._settings)
+            spec = task_spec(job, instance, secrets, _plain(fleet.spec.configuration.env), self._settings, nodes)
         except (DstackError, ValueError) as e:
             return _refused(act, f"Secrets interpolation error: {e}")
         absent = next((a for a in spec.archives if not self._blobs.has(a.sha256)), None)

@@ -72,7 +72,18 @@ class Loader:
         jobs = await self.rows(Job, TABLES["job"].c.id.in_(ids))
         instance_ids = {j.instance_id for j in jobs if j.instance_id}
         instances = {i.id: i for i in await self._by_id(Instance, instance_ids)}
-        return {j.id: JobSnapshot(j, instances.get(j.instance_id or ""), pending[j.id], received[j.id]) for j in jobs}
+        gangs = await self._gangs([j for j in jobs if j.is_gang])
+        return {
+            j.id: JobSnapshot(
+                j, instances.get(j.instance_id or ""), pending[j.id], received[j.id], _others(j, gangs[j.run_id])
+            )
+            for j in jobs
+        }
+
+    async def _gangs(self, jobs: Sequence[Job]) -> dict[str, list[Job]]:
+        """All jobs of the runs of these, by run."""
+        runs = sorted({j.run_id for j in jobs})
+        return _group(await self.rows(Job, TABLES["job"].c.run_id.in_(runs)) if runs else (), "run_id")
 
     async def _instances(self, ids: list[str], pending: Any, received: Any) -> dict[str, InstanceSnapshot]:
         instances = await self.rows(Instance, TABLES["instance"].c.id.in_(ids))
@@ -174,6 +185,13 @@ async def newest_jobs(connection: AsyncConnection, run_ids: Sequence[str]) -> li
         select(job).join(newest, same).order_by(job.c.run_id, job.c.replica_num, job.c.job_num)
     )
     return [decode(Job, m) for m in found.mappings()]
+
+
+def _others(job: Job, of_run: Iterable[Job]) -> tuple[Job, ...]:
+    """The other nodes of the job's submission."""
+    mine = (job.replica_num, job.submission_num)
+    others = [j for j in of_run if (j.replica_num, j.submission_num) == mine and j.id != job.id]
+    return tuple(sorted(others, key=lambda j: j.job_num))
 
 
 def _live(cls: type[Row]) -> Any:

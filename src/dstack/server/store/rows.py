@@ -46,6 +46,19 @@ async def placed(database: Database, job_id: str) -> tuple[Job, Instance | None,
         return job, instance, await fetched(connection, Fleet, instance.fleet_id)
 
 
+async def gang(database: Database, job: Job) -> list[tuple[Job, Instance]]:
+    """All nodes of the job's submission that have a machine, with these, by their numbers."""
+    t, i = TABLES["job"], TABLES["instance"]
+    mine = (t.c.run_id == job.run_id, t.c.replica_num == job.replica_num, t.c.submission_num == job.submission_num)
+    async with database.read() as connection:
+        found = await connection.execute(select(t).where(*mine).order_by(t.c.job_num))
+        jobs = [decode(Job, one) for one in found.mappings()]
+        ids = sorted({one.instance_id for one in jobs if one.instance_id})
+        machines = await connection.execute(select(i).where(i.c.id.in_(ids)))
+        by_id = {one.id: one for one in (decode(Instance, row) for row in machines.mappings())}
+    return [(one, by_id[one.instance_id]) for one in jobs if one.instance_id in by_id]
+
+
 async def project_name(database: Database, project_id: str) -> str:
     async with database.read() as connection:
         name = (await connection.execute(select(project.c.name).where(project.c.id == project_id))).scalar()

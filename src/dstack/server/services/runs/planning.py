@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dstack.control.run.submission import job_spec, next_trigger, node_count
-from dstack.control.scheduling import Matching, candidates
+from dstack.control.run.submission import job_spec, next_trigger
+from dstack.control.scheduling import Ask, Matching, Unit, Unplaceable, candidates, place
+from dstack.control.scheduling import Pool as Room
 from dstack.model.configurations import support
 from dstack.model.configurations.hints import exact_gpu_memory
 from dstack.model.fleet import Fleet
@@ -131,7 +132,7 @@ def _plan(
 ) -> RunPlan:
     effective = effective_run_spec(spec)
     name = spec.run_name or UNNAMED
-    specs = [job_spec(effective, name, job_num=n) for n in range(node_count(effective.configuration))]
+    specs = [job_spec(effective, name, job_num=n) for n in range(effective.configuration.node_count)]
     update = existing is not None and not not_in_place(existing.spec, effective)
     # Nodes of a gang ask for the same: each kind of requirements is matched once.
     matched: dict[str, Matching] = {}
@@ -145,7 +146,7 @@ def _plan(
         jobs=tuple(JobPlan(one, matched[one.requirements.model_dump_json()]) for one in specs),
         current=shown,
         action="update" if update else "create",
-        notices=() if offers_only else (*notices(spec, pool), *_why_none_fits(specs, matched)),
+        notices=() if offers_only else (*notices(spec, pool), *_why_none_fits(specs, matched), *_gang(specs, pool)),
         refusals=() if offers_only else refusals(spec, pool),
         next_triggered_at=next_trigger(effective, at),
     )
@@ -159,6 +160,17 @@ def _why_none_fits(specs: list[JobSpec], matched: Mapping[str, Matching]) -> lis
             last_stage = next((drop.stage for drop in reversed(result.report.drops)), None)
             found += exact_gpu_memory(one.requirements.resources, last_stage)
     return list(dict.fromkeys(found))
+
+
+def _gang(specs: list[JobSpec], pool: Pool) -> list[str]:
+    """Several nodes start together or not at all: said where there is room for some of them only."""
+    if len(specs) == 1 or not pool.fleets:
+        return []
+    unit = Unit("", tuple(Ask(one.name, one.requirements) for one in specs), together=True)
+    (outcome,) = place(Room(pool.fleets, pool.instances, pool.offers), [unit])
+    if isinstance(outcome, Unplaceable) and outcome.report.fitting:
+        return [f"nodes: {outcome.best_reason}"]
+    return []
 
 
 async def _active(connection: AsyncConnection, project_id: str, name: str | None) -> Run | None:

@@ -34,6 +34,8 @@ def job_waits_for(job: Job, now: float) -> str | None:
     match job.status:
         case JobStatus.SUBMITTED:
             return (job.placement and job.placement.waiting_for) or "a free instance or an offer"
+        case JobStatus.PROVISIONING if job.ready_since is not None and job.provisioning_deadline is None:
+            return "the other nodes"
         case JobStatus.PROVISIONING if not job.task_started:
             new = job.place is not None and job.place.created_instance
             return f"the {'new ' if new else ''}instance{where} to accept the job"

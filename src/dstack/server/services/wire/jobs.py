@@ -121,7 +121,7 @@ def runtime_data(value: Job) -> dict[str, Any] | None:
     if place is None:
         return None
     return {
-        "network_mode": "bridge" if place.offer.runtime == "docker" else "host",
+        "network_mode": "bridge" if place.offer.runtime == "docker" and not value.is_gang else "host",
         "gpu": len(place.offer.resources.gpus) * place.blocks // max(place.total_blocks, 1),
         "ports": {port: host for port, host in value.port_mapping.items() if port.isdigit()} or None,
         "volume_names": None,
