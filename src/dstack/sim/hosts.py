@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class PretendHosts:
 
     def __init__(self, network: Mapping[str, PretendHost], clock: Clock, pretence: Pretence | None = None):
         self.network = dict(network)
+        self.walled_off: set[str] = set()  # internal addresses that no other host reaches
         self._clock = clock
         self._pretence = pretence or Pretence()
         self._connections = Connections()
@@ -82,6 +83,17 @@ class PretendHosts:
             return await connect_to(again.agent)()
 
         return self._connections.watched(id, connect, lambda: machine.up)
+
+    async def unreached(
+        self,
+        id: str,
+        host: RemoteHost,
+        credentials: Credentials,
+        pinned: PinnedKeys,
+        others: Sequence[tuple[str, int]],
+    ) -> tuple[str, ...]:
+        self._reach(host, credentials, pinned)
+        return tuple(f"{address}: no answer" for address, _ in others if address in self.walled_off)
 
     async def offboard(self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys) -> None:
         machine = self._reach(host, credentials, pinned)

@@ -15,6 +15,8 @@ CONNECT_S = 15.0
 LOGIN_S = 30.0  # 200 at once on a small login node take their time
 KEEPALIVE_S = 15
 KEEPALIVE_COUNT = 3
+# No certificates: a host that has one has its plain key, too, and that is what is pinned.
+KEY_KINDS = ["ssh-ed25519", *(f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)), "rsa-sha2-512", "rsa-sha2-256"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ async def open_connection(
             username=hop.user,
             client_keys=[key],
             known_hosts=([asyncssh.import_public_key(pinned)] if pinned else [], [], []),
+            server_host_key_algs=() if pinned else KEY_KINDS,
             client_factory=lambda: client,
             tunnel=tunnel or (),
             config=None,
@@ -67,7 +70,9 @@ async def _present_key(hop: Hop, tunnel: asyncssh.SSHClientConnection | None) ->
     """The key that the host shows to somebody who knows none; None when it shows none."""
     try:
         async with asyncio.timeout(CONNECT_S):
-            key = await asyncssh.get_server_host_key(hop.hostname, hop.port, tunnel=tunnel or (), config=None)
+            key = await asyncssh.get_server_host_key(
+                hop.hostname, hop.port, tunnel=tunnel or (), server_host_key_algs=KEY_KINDS, config=None
+            )
     except (OSError, TimeoutError, asyncssh.Error):
         return None
     return public_line(key) if key is not None else None

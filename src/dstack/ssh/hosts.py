@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ class SshHosts:
 
     def __init__(self) -> None:
         self._pool = Pool()
+        logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it tells of every channel
 
     async def onboard(
         self,
@@ -183,7 +185,10 @@ class SshHosts:
         async with link.lock:  # many ask at once when an agent goes down: one of them starts it
             if link.relay:
                 return await self._open_relay(link)
-            link.agent_seen = False
+            try:
+                return await open_socket(link.connection, SOCKET)
+            except asyncssh.ChannelOpenError:
+                link.agent_seen = False
             started = await _ensure(link, id)
             link.agent_seen = True
             try:
@@ -197,6 +202,7 @@ class SshHosts:
     async def _open_relay(self, link: Link) -> Streams:
         script = f'p=$(cat {PYTHON_PATH}) && exec "$p" -IS -c {shlex.quote(RELAY)} {SOCKET}'
         command = f"/bin/sh -c {shlex.quote(script)}"
+        link.spares = [spare for spare in link.spares if not spare.is_closed()]
         for connection in (link.connection, *link.spares):
             try:
                 return await open_command(connection, command)

@@ -59,6 +59,19 @@ async def test_root_itself_may_be_the_user(hosts: Hosts, reach: Reach) -> None:
     assert done.facts.hostname == "host-a"
 
 
+async def test_of_a_host_with_a_certificate_the_plain_key_is_pinned(hosts: Hosts, reach: Reach) -> None:
+    host = hosts["host-c"]
+    sign = "ssh-keygen -q -t ed25519 -N '' -f ca && ssh-keygen -q -s ca -I host -h ssh_host_ed25519_key.pub"
+    host.run("sh", "-c", f"cd /etc/ssh && {sign}")
+    host.start_sshd("HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub\n")
+    try:
+        _, done = await reach.ready(host)
+        assert done.pinned.host == " ".join(host.path("/etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2])
+    finally:
+        host.start_sshd()
+        host.run("sh", "-c", "rm /etc/ssh/ca* /etc/ssh/*-cert.pub")
+
+
 async def test_a_host_behind_a_login_node_is_reached_through_it(hosts: Hosts, reach: Reach) -> None:
     hidden, subnet = hosts["host-b"], hosts.subnet
     hidden.run("ip", "route", "add", "blackhole", f"{subnet}.1/32")
