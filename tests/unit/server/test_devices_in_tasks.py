@@ -21,8 +21,8 @@ def gpus_of(blocks: int, total_blocks: int) -> int:
     return task_spec(job(on=i, blocks=blocks), i, {}, {}, Settings(Path("/nowhere"))).gpus
 
 
-def test_a_job_is_leased_the_accelerators_of_its_blocks():
-    assert (gpus_of(1, 1), gpus_of(1, 4), gpus_of(3, 4), gpus_of(8, 8)) == (8, 2, 6, 8)
+def test_a_job_is_leased_the_accelerators_of_its_blocks_or_all_of_a_whole_host():
+    assert (gpus_of(1, 1), gpus_of(1, 4), gpus_of(3, 4), gpus_of(8, 8)) == (-1, 2, 6, -1)  # -1 is all of the host
 
 
 def test_health_and_driver_of_the_facts_are_kept():
