@@ -127,6 +127,11 @@ class Product:
         return self._server.process.pid
 
     @property
+    def running(self) -> bool:
+        """The server's process lives."""
+        return self._server is not None and self._server.process.poll() is None
+
+    @property
     def server_log(self) -> str:
         return (self._server.out + self._server.err) if self._server else ""
 

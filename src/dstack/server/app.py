@@ -45,7 +45,7 @@ from dstack.server.settings import Settings
 from dstack.server.store.blobs import BlobStore
 from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
-from dstack.server.store.migrate import upgrade
+from dstack.server.store.migrate import one_at_a_time, upgrade
 from dstack.server.store.news import News
 from dstack.server.store.servers import Member
 from dstack.server.store.store import Store
@@ -105,8 +105,9 @@ async def running(settings: Settings, clock: Clock, hosts: Hosts | None = None) 
             server = _wire(settings, clock, cipher, database, token, me, hosts)
             await enter(database, settings, me, clock)
             try:
-                await backends_file.apply(server.parts, file)
-                await chores.begin_all(database, clock.now(), server.parts.owner, server.parts.backends.own)
+                async with one_at_a_time(database.url):
+                    await backends_file.apply(server.parts, file)
+                    await chores.begin_all(database, clock.now(), server.parts.owner, server.parts.backends.own)
                 async with _working(server.workers):
                     yield server
             finally:
@@ -120,8 +121,10 @@ async def _open(settings: Settings, clock: Clock) -> tuple[Cipher, Database, str
     await upgrade(settings.resolved_database_url)
     database = Database(settings.resolved_database_url)
     try:
-        cipher = await open_cipher(database, settings.data_dir / "encryption.key", settings.encryption_keys)
-        token = await bootstrap.ensure(database, cipher, clock.now(), settings.default_project, settings.admin_token)
+        async with one_at_a_time(database.url):
+            cipher = await open_cipher(database, settings.data_dir / "encryption.key", settings.encryption_keys)
+            project, token = settings.default_project, settings.admin_token
+            token = await bootstrap.ensure(database, cipher, clock.now(), project, token)
     except BaseException:
         await database.close()
         raise

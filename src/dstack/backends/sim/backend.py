@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from dstack.agentapi.client import Connect
 from dstack.agentapi.wire import PROCESS
@@ -40,7 +41,7 @@ GHOSTS = 20
 
 
 class SimBackend:
-    """All that exists lies in the context's folder: a restarted server finds it. One server uses it at a time."""
+    """All that exists lies in one folder: a restarted server finds it, and others when the configuration names it."""
 
     name = "sim"
 
@@ -48,10 +49,11 @@ class SimBackend:
         self._config = config
         self._clock = context.clock
         self._catalogue = catalogue(config)
-        self._machines = Machines(context.folder / "machines")
-        self._misfortune = Misfortune(config.failures, config.seed, context.folder / "failures.json")
+        folder = Path(config.folder) if config.folder else context.folder
+        self._machines = Machines(folder / "machines", shared=config.folder is not None)
+        self._misfortune = Misfortune(config.failures, config.seed, folder / "failures.json")
         self._connections = Connections()
-        self._agents = _agents(config, context, self._offer_of)
+        self._agents = _agents(config, folder, context, self._offer_of)
         self._locks: dict[str, asyncio.Lock] = {}
         self._ghosts: deque[ListedInstance] = deque(maxlen=GHOSTS)
 
@@ -198,9 +200,11 @@ class SimBackend:
         return self._locks.setdefault(token, asyncio.Lock())
 
 
-def _agents(config: SimConfig, context: BackendContext, offer_of: Callable[[str], Offer | None]) -> dict[str, Agents]:
+def _agents(
+    config: SimConfig, folder: Path, context: BackendContext, offer_of: Callable[[str], Offer | None]
+) -> dict[str, Agents]:
     """Both kinds: machines keep theirs when the configuration changes."""
-    folder, program = context.folder / "agents", AgentProgram(context.bundle, context.python, PROCESS)
+    folder, program = folder / "agents", AgentProgram(context.bundle, context.python, PROCESS)
     return {
         "process": RunningAgents(AgentFolders(folder, program)),
         "pretend": PretendingAgents(folder, config.pretend, context.clock, offer_of),

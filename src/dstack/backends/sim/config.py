@@ -119,6 +119,8 @@ class SimConfig(Model):
     """`run`: `process` runs jobs as processes of this machine, `pretend` runs nothing and says so.
 
     `offers` None is the built-in catalogue; `regions` keeps only those. The same `seed` gives the same failures.
+    `folder` is where the machines are, for several servers that all see it; None: in the server's own, which no other
+    server reaches.
     """
 
     type: Literal["sim"] = "sim"
@@ -130,3 +132,4 @@ class SimConfig(Model):
     delays: Delays = Delays()
     failures: tuple[Failure, ...] = ()
     seed: Integer = 0
+    folder: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -37,16 +38,24 @@ class Machine:
 
 
 class Machines:
-    """`folder` holds `<token>.json` for each."""
+    """`folder` holds `<token>.json` for each. `shared`: other processes make and change some, too."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, shared: bool = False):
         self._folder = folder
+        self._shared = shared
         self._found: dict[str, Machine] | None = None
 
     def get(self, token: str) -> Machine | None:
-        return self._all().get(token)
+        if not self._shared:
+            return self._all().get(token)
+        try:
+            return _read(self._file(token))
+        except FileNotFoundError:
+            return None
 
     def all(self) -> list[Machine]:
+        if self._shared:
+            self._found = None
         return list(self._all().values())
 
     def put(self, machine: Machine) -> Machine:
@@ -64,8 +73,15 @@ class Machines:
     def _all(self) -> dict[str, Machine]:
         if self._found is None:
             files = sorted(self._folder.glob("[!.]*.json")) if self._folder.exists() else []
-            self._found = {file.stem: Machine(**json.loads(file.read_text())) for file in files}
+            self._found = {}
+            for file in files:
+                with suppress(FileNotFoundError):  # removed meanwhile by another process
+                    self._found[file.stem] = _read(file)
         return self._found
 
     def _file(self, token: str) -> Path:
         return self._folder / f"{token}.json"
+
+
+def _read(file: Path) -> Machine:
+    return Machine(**json.loads(file.read_text()))

@@ -1,7 +1,7 @@
 """Host links: one long poll a host brings every task's changes; logs are pulled, stored and only then acknowledged.
 
 Several servers share the hosts: each takes its share of those that nobody holds, at once, and after a while whatever
-still is left. Who holds much more than its share gives a few back.
+still is left. Who holds more than its share gives some back.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from dstack.server.store.store import Store
 log = logging.getLogger(__name__)
 RETRY_S = 1.0
 GIVEN_AT_ONCE = 8  # hosts that move to another server in one go
-SLACK = 1  # hosts above the share that are not worth a move
 
 
 class HostLinks:
@@ -112,7 +111,7 @@ class HostLinks:
             return False
         counts = await self._store.link_counts()
         surplus = counts.get(self._owner, 0) - _share(sum(counts.values()), len(others))
-        if surplus <= SLACK:
+        if surplus <= 0:
             return False
         movable = [link for link, _ in self._links.values() if link.movable]
         given = random.sample(movable, min(surplus, GIVEN_AT_ONCE, len(movable)))

@@ -16,8 +16,8 @@ from dstack.server.store.servers import Member, Others, Pulse
 from dstack.server.store.store import Store
 
 log = logging.getLogger(__name__)
-BEAT_S = 2.0
-ALL_LINKS_EVERY = 15  # beats
+BEAT_S = 1.5
+ALL_LINKS_EVERY = 20  # beats
 # Told to others: these, beside the keys of rows and logs.
 ACTS, LINKS, DUE = "acts", "links", "due"
 SHARED_SCAN_S = 1.0  # backstop where others may make things due and what they tell may be lost

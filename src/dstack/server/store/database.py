@@ -17,6 +17,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 READERS = 4
+# A server that is frozen in the middle of a transaction keeps its locks for so long, which is less than its lease.
+FROZEN_MS = "5000"
 BUSY_S = 15  # how long another process (a backup, a shell) may hold the file before a statement fails
 
 
@@ -28,8 +30,8 @@ class Database:
         self.sqlite = make_url(url).get_backend_name() == "sqlite"
         self._file = _SqliteFile(url) if self.sqlite else None
         if not self.sqlite:
-            self._writer = _postgres(url, "READ COMMITTED")
-            self._reader = _postgres(url, "REPEATABLE READ")
+            self._writer = _postgres(url, "READ COMMITTED", {"idle_in_transaction_session_timeout": FROZEN_MS})
+            self._reader = _postgres(url, "REPEATABLE READ", {})
 
     @property
     def reading(self) -> Engine:
@@ -122,8 +124,15 @@ class _SqliteFile:
             raise
 
 
-def _postgres(url: str, isolation_level: str) -> AsyncEngine:
-    return create_async_engine(url, isolation_level=isolation_level, pool_size=READERS, hide_parameters=True)
+def _postgres(url: str, isolation_level: str, server_settings: dict[str, str]) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        isolation_level=isolation_level,
+        pool_size=READERS,
+        pool_pre_ping=True,  # connections of before a restart of the database are no errors
+        hide_parameters=True,
+        connect_args={"server_settings": server_settings},
+    )
 
 
 def _sqlite(url: str, begin: str, size: int) -> Engine:

@@ -26,6 +26,7 @@ from dstack.server.store.migrations import HEAD, MIN_COMPATIBLE
 log = logging.getLogger(__name__)
 _SCRIPTS = Path(__file__).with_name("migrations")
 _LOCK_KEY = 0x6473_7461_636B  # "dstack": one advisory lock on PostgreSQL
+_START_KEY = _LOCK_KEY + 1
 LOCK_WAIT_S = 60.0
 _QUESTION = "SELECT version_num FROM alembic_version"
 COMPATIBLE = "min_compatible"  # the key in the table `meta`
@@ -51,6 +52,19 @@ async def upgrade(url: str) -> bool:
         connection.execute(text("INSERT INTO meta (key, value) VALUES (:key, :value)"), values)
 
     return await _migrate(url, HEAD, step)
+
+
+@asynccontextmanager
+async def one_at_a_time(url: str) -> AsyncIterator[None]:
+    """Of several servers that start at once, one makes what must be there; the others find it.
+
+    Raises TimeoutError. A SQLite file has one server anyway.
+    """
+    if _sqlite_file(url) is not None:
+        yield
+        return
+    async with _advisory(url, _START_KEY):
+        yield
 
 
 async def downgrade(url: str, revision: str = "base") -> bool:
@@ -155,7 +169,7 @@ async def _locked(url: str) -> AsyncIterator[None]:
     """Raises TimeoutError when another server migrates for longer than `LOCK_WAIT_S`."""
     path = _sqlite_file(url)
     if path is None:
-        async with _advisory(url):
+        async with _advisory(url, _LOCK_KEY):
             yield
         return
     with await asyncio.to_thread(path.with_name(f"{path.name}.migrating").open, "w") as file:
@@ -174,13 +188,14 @@ async def _flock(file: Any) -> None:
 
 
 @asynccontextmanager
-async def _advisory(url: str) -> AsyncIterator[None]:
+async def _advisory(url: str, key: int) -> AsyncIterator[None]:
     database = Database(url)
     try:
-        async with database.write() as connection:
+        # Not one that writes: those may not be idle for as long as this one is.
+        async with database.read() as connection:
             async with asyncio.timeout(LOCK_WAIT_S):
                 # Ends with the transaction, also when this process dies.
-                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
             yield
     finally:
         await database.close()

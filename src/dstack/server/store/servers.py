@@ -17,7 +17,7 @@ from dstack.server.store import host_links
 from dstack.server.store.claims import disown
 from dstack.server.store.tables import server
 
-LEASE_S = 8.0
+LEASE_S = 6.0
 
 
 @dataclass(frozen=True)

@@ -4,4 +4,4 @@
 HEAD = "0006"
 # The oldest revision whose servers still work on the newest schema: since then it was only expanded. A test compares
 # both. A release that contracts raises it to the revision of the release before.
-MIN_COMPATIBLE = "0003"
+MIN_COMPATIBLE = "0005"
