@@ -83,10 +83,11 @@ async def test_an_image_is_refused_by_name_where_jobs_are_processes(api: Api) ->
 
 
 async def test_what_cannot_be_executed_yet_is_refused_by_name(api: Api) -> None:
-    plan = await _plan(api, task("true", nodes=2))
-    assert plan["x_refusals"][0].startswith("nodes:")
-    answer = await api.call("runs/apply", {"plan": {"run_spec": task("true", nodes=2)}, "force": False}, status=400)
-    assert answer["detail"][0]["msg"].startswith("nodes:")
+    spec = task("true", reservation="r")
+    plan = await _plan(api, spec)
+    assert plan["x_refusals"][0].startswith("reservation:")
+    answer = await api.call("runs/apply", {"plan": {"run_spec": spec}, "force": False}, status=400)
+    assert answer["detail"][0]["msg"].startswith("reservation:")
 
 
 async def test_a_python_version_is_said_to_be_the_machines_where_jobs_are_processes(api: Api) -> None:
