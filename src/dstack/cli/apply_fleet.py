@@ -95,7 +95,9 @@ def _submitted(client: Client, plan: Json, options: Options) -> Json:
         agree("Create the fleet?", options)
         return client.fleets.apply(spec, force=options.force)
     changes = differences(current["spec"], plan.get("effective_spec") or spec)
-    changes += host_changes(plan.get("x_hosts") or [])
+    if hosts := host_changes(plan.get("x_hosts") or []):
+        only_hosts = ["- Configuration properties:", "  - ssh_config"]
+        changes = hosts if changes == only_hosts else changes + hosts
     if changes and plan.get("action") == "update":
         say(f"Found fleet {name}. Configuration changes detected:")
         for change in changes:

@@ -22,11 +22,11 @@ def with_keys(configuration: FleetConfiguration, folder: Path, at: At) -> FleetC
     if ssh is None:
         return configuration
     reader = _Reader(folder, at)
+    common = reader.proxied(ssh, ("ssh_config",))
     hosts = tuple(reader.proxied(host, ("ssh_config", "hosts", index)) for index, host in enumerate(ssh.hosts))
-    changed = reader.proxied(ssh, ("ssh_config",)).model_copy(update={"hosts": hosts})
     if reader.problems:
         raise ConfigurationError("\n".join(reader.problems), hint=reader.hint)
-    return configuration.model_copy(update={"ssh_config": changed})
+    return configuration.model_copy(update={"ssh_config": common.model_copy(update={"hosts": hosts})})
 
 
 class _Reader:

@@ -27,10 +27,14 @@ def host_changes(hosts: Sequence[Json]) -> list[str]:
 
 
 def is_settled(instance: Json) -> bool:
-    """Whether the host is in use, was found unfit, or will not come: nothing is to be waited for."""
+    """Whether the host is in use, was found unfit, or will not come: nothing is to be waited for.
+
+    Without a report nobody has looked at it since the fleet was applied.
+    """
     if instance.get("x_to_mend") or instance["status"] == "terminated":
         return True
-    return instance["status"] in ("idle", "busy") and not instance.get("unreachable")
+    looked = instance.get("x_report") is not None
+    return looked and instance["status"] in ("idle", "busy") and not instance.get("unreachable")
 
 
 def is_fit(instance: Json) -> bool:

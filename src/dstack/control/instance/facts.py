@@ -110,8 +110,8 @@ def _created(d: Draft[Instance], facts: Facts, created: InstanceCreated) -> None
 
 def _link_up(d: Draft[Instance], facts: Facts, host: HostInfo) -> None:
     facts.linked_anew, facts.lost_link = not d.row.linked, False
-    if d.row.unreachable_since is not None:
-        rebooted = d.row.host is not None and host.boot_id and host.boot_id != d.row.host.boot_id
+    rebooted = d.row.host is not None and bool(d.row.host.boot_id) and host.boot_id != d.row.host.boot_id
+    if rebooted or d.row.unreachable_since is not None:
         how = "The host was rebooted and answers again" if rebooted else "The host answers again"
         d.event(how, wording.target(d.row))
     d.set(linked=True, unreachable_since=None, unreachable_deadline=None, unreachable_message=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dstack.model.host import Finding
-from dstack.model.instance import Instance, InstanceStatus
+from dstack.model.instance import Instance
 
 
 def remark(instance: Instance) -> str | None:
@@ -31,7 +31,5 @@ def finding_text(finding: Finding) -> str:
 
 
 def waits_to_be_mended(instance: Instance) -> bool:
-    """Whether the last look at a host that is not in order said why."""
-    setting_up = instance.status in (InstanceStatus.PENDING, InstanceStatus.PROVISIONING)
-    out_of_order = setting_up or instance.unreachable_since is not None
-    return out_of_order and instance.report is not None and bool(instance.report.failed)
+    """Whether the last look at the host found something that a person has to mend."""
+    return not instance.terminal and instance.report is not None and bool(instance.report.failed)

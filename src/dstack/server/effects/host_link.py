@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy import and_, select
 
 from dstack.agentapi.client import AgentClient, AgentRefused, AgentUnreachable, Connect
-from dstack.agentapi.wire import ENDED, PENDING, RUNNING, STOPPING, StopRequest, TaskReport
+from dstack.agentapi.wire import ENDED, PENDING, RUNNING, STOPPING, EventsPage, HostFacts, StopRequest, TaskReport
 from dstack.clock import Clock
 from dstack.model.instance import Instance
 from dstack.model.job import Job
@@ -153,16 +153,24 @@ class HostLink:
         self.client = client
         async with asyncio.TaskGroup() as group:
             self._group = group
-            # Asked for before the host is: a task accepted in between is in the answer, and not taken for lost.
-            expected = await self._expected()
-            page = await client.events("", 0, 0.0)
-            await self._resume(LinkUp(host=host_info(facts)), page.tasks, expected)
+            page = await self._meet(client, facts)
             group.create_task(self._sample(client))
             while True:
-                page = await client.events(page.run, page.seq, POLL_S)
+                run, page = page.run, await client.events(page.run, page.seq, POLL_S)
+                if page.run != run:  # the agent began anew: the host was rebooted, or wiped and set up again
+                    page = await self._meet(client, await client.host())
+                    continue
                 ours, over = await self._sort(page.tasks)
                 await self._tell(ours, [(self._instance.ref, host_health(page.health))] if page.health else None)
                 await self._clean(over)
+
+    async def _meet(self, client: AgentClient, facts: HostFacts) -> EventsPage:
+        """Tell that the host is there, and all of its tasks; answers where to go on listening."""
+        # Asked for before the host is: a task accepted in between is in the answer, and not taken for lost.
+        expected = await self._expected()
+        page = await client.events("", 0, 0.0)
+        await self._resume(LinkUp(host=host_info(facts)), page.tasks, expected)
+        return page
 
     async def _resume(self, up: LinkUp, tasks: list[TaskReport], expected: list[Job]) -> None:
         """The link is up: tell so, tell every task's state, and which tasks the host should have but has not."""
