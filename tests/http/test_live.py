@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import json
 
+from sqlalchemy import insert
+
+from dstack.model.job import Job
 from dstack.model.row import Ref
 from dstack.model.run import Run
 from dstack.server.services.rows import change_rows
 from dstack.server.store.commit import wake
+from dstack.server.store.tables import job_metric
 from support.http_api import Api, ended, fleet, reached, task
 
 
@@ -88,3 +92,26 @@ async def test_more_nodes_than_the_fleet_can_have_are_told_in_the_plan_and_as_th
     assert plan["x_notices"] == [f"nodes: {told}"]
     await live.call("runs/apply", {"plan": {"run_spec": spec}})
     assert told in (await ended(live, "t1"))["jobs"][0]["job_submissions"][-1]["termination_reason_message"]
+
+
+async def test_a_run_whose_gpu_stands_idle_ends_by_its_utilization_policy(live: Api) -> None:
+    await live.call("fleets/apply", {"plan": {"spec": fleet()}})
+    policy = {"min_gpu_utilization": 10, "time_window": "5m"}
+    await live.call("runs/apply", {"plan": {"run_spec": task("sleep 600", name="t1", utilization_policy=policy)}})
+    job_id = (await reached(live, "t1", "running"))["latest_job_submission"]["id"]
+    now = live.parts.clock.now()
+    # Later than what the agent of this machine, which has no such GPU, tells meanwhile.
+    used = [{"uuid": "GPU-1", "memory_bytes": 0, "util_percent": percent} for percent in (90, 3, 3, 3, 3, 3, 3)]
+    samples = [
+        {"job_id": job_id, "at": now + 3600 + 60 * n, "sample": json.dumps({"gpus": [one]})}
+        for n, one in enumerate(used)
+    ]
+    async with live.parts.database.write() as connection:
+        await connection.execute(insert(job_metric), samples)
+        await change_rows(connection, Job, [job_id], utilization_check_at=now)
+        await wake(connection, [Ref("job", job_id)], now)
+    live.parts.engine.kick()
+    run = await ended(live, "t1")
+    assert (run["status"], run["termination_reason"]) == ("terminated", "terminated_due_to_utilization_policy")
+    message = run["latest_job_submission"]["termination_reason_message"]
+    assert message == "A GPU was used less than 10% for 5m"

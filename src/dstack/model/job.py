@@ -37,6 +37,7 @@ class JobTerminationReason(StrEnum):
     ABORTED_BY_USER = "aborted_by_user"
     TERMINATED_BY_SERVER = "terminated_by_server"
     MAX_DURATION_EXCEEDED = "max_duration_exceeded"
+    TERMINATED_DUE_TO_UTILIZATION_POLICY = "terminated_due_to_utilization_policy"
     CONTAINER_EXITED_WITH_ERROR = "container_exited_with_error"
     CREATING_CONTAINER_ERROR = "creating_container_error"
     EXECUTOR_ERROR = "executor_error"
@@ -63,6 +64,7 @@ _FINAL = {
     JobTerminationReason.TERMINATED_BY_USER: JobStatus.TERMINATED,
     JobTerminationReason.TERMINATED_BY_SERVER: JobStatus.TERMINATED,
     JobTerminationReason.MAX_DURATION_EXCEEDED: JobStatus.TERMINATED,
+    JobTerminationReason.TERMINATED_DUE_TO_UTILIZATION_POLICY: JobStatus.TERMINATED,
     JobTerminationReason.ABORTED_BY_USER: JobStatus.ABORTED,
     JobTerminationReason.DONE_BY_RUNNER: JobStatus.DONE,
 }
@@ -75,6 +77,15 @@ class Retry(BaseModel):
 
     on_events: tuple[RetryEvent, ...]
     duration_s: float
+
+
+class Utilization(BaseModel):
+    """The job ends when one of its GPUs stays below `least_percent` for `window_s`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    least_percent: int
+    window_s: float
 
 
 class JobArchive(BaseModel):
@@ -131,6 +142,7 @@ class JobSpec(BaseModel):
     stop_duration_s: float = 300.0
     idle_duration_s: float | None = 300.0  # of an instance that is created for it; None: never ends by idling
     retry: Retry | None = None
+    utilization: Utilization | None = None
 
 
 class JobPlace(BaseModel):

@@ -117,6 +117,13 @@ class TaskReported(_Observation):
     finished_at: float | None = None
 
 
+class GpusMeasured(_Observation):
+    """For so long one of the task's GPUs has been used less than its policy asks, without a break."""
+
+    type: Literal["gpus_measured"] = "gpus_measured"
+    idle_s: float
+
+
 class TaskLost(_Observation):
     """The agent was linked and does not know a task that it had accepted."""
 
@@ -188,6 +195,7 @@ Observation = Annotated[
     | TaskAccepted
     | TaskRefused
     | TaskReported
+    | GpusMeasured
     | TaskLost
     | TaskRemoved
     | Swept

@@ -30,6 +30,7 @@ class RunTerminationReason(StrEnum):
     STOPPED_BY_USER = "stopped_by_user"
     ABORTED_BY_USER = "aborted_by_user"
     MAX_DURATION_EXCEEDED = "max_duration_exceeded"
+    TERMINATED_DUE_TO_UTILIZATION_POLICY = "terminated_due_to_utilization_policy"
     SERVER_ERROR = "server_error"
 
     @property
@@ -41,6 +42,7 @@ class RunTerminationReason(StrEnum):
             RunTerminationReason.STOPPED_BY_USER,
             RunTerminationReason.ABORTED_BY_USER,
             RunTerminationReason.MAX_DURATION_EXCEEDED,
+            RunTerminationReason.TERMINATED_DUE_TO_UTILIZATION_POLICY,
         ):
             return RunStatus.TERMINATED
         return RunStatus.FAILED

@@ -24,6 +24,7 @@ from dstack.server.auth.sealing import open_cipher
 from dstack.server.effects.acts import ActRunner, Handler
 from dstack.server.effects.gauges import Gauges
 from dstack.server.effects.instances import InstanceEffects
+from dstack.server.effects.gpu_use import GpuUse
 from dstack.server.effects.links import HostLinks
 from dstack.server.effects.presence import ACTS, Presence
 from dstack.server.effects.probes import ProbeRunner, within_reach
@@ -163,7 +164,8 @@ def _wire(
     handlers = {**_handlers(instances, tasks), **own_work.handlers}
     acts = ActRunner(store, clock, owner, handlers, settings.act_workers, kick_engine, presence.scan_s)
     describe = within_reach(database, owner, instances.describe)
-    probes = ProbeRunner({("instance", "describe_instance"): describe, **own_work.askers}, kick_engine)
+    measure = {("job", "measure_gpus"): GpuUse(store).measure}
+    probes = ProbeRunner({("instance", "describe_instance"): describe, **measure, **own_work.askers}, kick_engine)
 
     def recorded() -> None:
         acts.kick()

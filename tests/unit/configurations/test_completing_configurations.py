@@ -68,7 +68,7 @@ def test_without_a_profile_the_configuration_stands():
         {"repos": ["."]},
         {"volumes": [{"name": ["v", "w"], "path": "/x"}]},
         {"docker": True}, {"nvcc": True}, {"dstack": True},
-        {"utilization_policy": {"min_gpu_utilization": 1, "time_window": "5m"}}, {"reservation": "r"},
+        {"reservation": "r"},
     ],
 )  # fmt: skip
 def test_what_cannot_be_executed_yet_is_refused_by_the_name_of_its_field(fields):

@@ -7,12 +7,13 @@ from dstack.control import wording
 from dstack.control.job import ending, gang, verdicts
 from dstack.control.job.facts import Facts, absorb
 from dstack.control.kernel import Decision, Draft
+from dstack.control.policy import utilization
 from dstack.control.policy.deadlines import JOB_PULL_S, JOB_START_S, RECHECK_S
 from dstack.control.policy.retry import MAX_OFFERS_TRIED
 from dstack.control.run.decide import queue_ref
 from dstack.control.snapshots import JobSnapshot
 from dstack.model.instance import Instance, InstanceStatus, InstanceTerminationReason
-from dstack.model.job import DropReason, Job, JobStatus, PlacementReport
+from dstack.model.job import DropReason, Job, JobStatus, PlacementReport, Utilization
 from dstack.model.job import JobTerminationReason as Reason
 
 _LIVE = (JobStatus.PROVISIONING, JobStatus.PULLING, JobStatus.RUNNING)
@@ -39,7 +40,7 @@ def decide(s: JobSnapshot, now: float) -> Decision:
 def _deadlines(job: Job) -> tuple[float | None, ...]:
     if job.status in (JobStatus.PROVISIONING, JobStatus.PULLING):
         return (job.provisioning_deadline,)
-    return (job.max_duration_deadline,) if job.status is JobStatus.RUNNING else ()
+    return (job.max_duration_deadline, job.utilization_check_at) if job.status is JobStatus.RUNNING else ()
 
 
 def _terminating(d: Draft[Job], instance: Instance | None, facts: Facts) -> tuple[float | None, ...]:
@@ -103,15 +104,35 @@ def _advance(d: Draft[Job], s: JobSnapshot, facts: Facts) -> None:
         _take_status(d, JobStatus.RUNNING)
         since = job.running_since if job.running_since is not None else d.now
         limit = job.spec.max_duration_s
-        d.set(running_since=since, max_duration_deadline=None if limit is None else since + limit)
+        used = job.spec.utilization
+        d.set(
+            running_since=since,
+            max_duration_deadline=None if limit is None else since + limit,
+            utilization_check_at=None if used is None else utilization.next_check(0.0, used.window_s, since),
+        )
     elif state == wire.PULLING and job.status is JobStatus.PROVISIONING:
         _take_status(d, JobStatus.PULLING)
         d.set(provisioning_deadline=d.now + JOB_PULL_S)
+    elif job.status is JobStatus.RUNNING and job.spec.utilization is not None:
+        _watch_gpus(d, job.spec.utilization, facts.idle_s)
     elif job.status is JobStatus.PROVISIONING and not job.task_started:
         if _ready(s.instance):
             _start(d, s.instance, s.gang)
         elif job.ready_since is not None and job.provisioning_deadline is None and not gang.waits_for(job, s.gang):
             d.set(provisioning_deadline=d.now + JOB_START_S)  # its turn has come and its machine went silent
+
+
+def _watch_gpus(d: Draft[Job], policy: Utilization, idle_s: float | None) -> None:
+    """Ask when it is time; the answer ends the job, or says when to ask again."""
+    if idle_s is not None and utilization.over(idle_s, policy.window_s):
+        window = wording.duration(policy.window_s)
+        message = f"A GPU was used less than {policy.least_percent}% for {window}"
+        ending.begin(d, Reason.TERMINATED_DUE_TO_UTILIZATION_POLICY, message)
+    elif idle_s is not None:
+        d.set(utilization_check_at=utilization.next_check(idle_s, policy.window_s, d.now))
+    elif d.row.utilization_check_at is None or d.row.utilization_check_at <= d.now:
+        d.probe("measure_gpus", least_percent=policy.least_percent, now=d.now)
+        d.set(utilization_check_at=d.now + utilization.CHECK_S)
 
 
 def _start(d: Draft[Job], instance: Instance | None, others: tuple[Job, ...]) -> None:

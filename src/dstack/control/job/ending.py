@@ -13,7 +13,14 @@ from dstack.model.row import Ref
 
 UNCONFIRMED = "its removal from the host was not confirmed"
 # Ends that leave the process its stop duration; all others kill at once.
-_GRACEFUL = frozenset({Reason.TERMINATED_BY_USER, Reason.TERMINATED_BY_SERVER, Reason.MAX_DURATION_EXCEEDED})
+_GRACEFUL = frozenset(
+    {
+        Reason.TERMINATED_BY_USER,
+        Reason.TERMINATED_BY_SERVER,
+        Reason.MAX_DURATION_EXCEEDED,
+        Reason.TERMINATED_DUE_TO_UTILIZATION_POLICY,
+    }
+)
 
 
 def run_ref(job: Job) -> Ref:

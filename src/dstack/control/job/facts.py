@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dstack.agentapi import wire
 from dstack.control.kernel import Draft, Received
 from dstack.model.job import Job
-from dstack.model.observation import TaskAccepted, TaskLost, TaskRefused, TaskRemoved, TaskReported
+from dstack.model.observation import GpusMeasured, TaskAccepted, TaskLost, TaskRefused, TaskRemoved, TaskReported
 
 _ORDER = {
     state: i
@@ -26,6 +26,7 @@ class Facts:
     refused: str | None = None
     lost: bool = False
     removed: bool = False
+    idle_s: float | None = None  # of its GPUs, when they were measured
 
 
 def absorb(d: Draft[Job], inbox: Iterable[Received]) -> Facts:
@@ -40,6 +41,8 @@ def absorb(d: Draft[Job], inbox: Iterable[Received]) -> Facts:
                 d.set(task_started=True)
             case TaskReported() as report:
                 _report(d, facts, report)
+            case GpusMeasured(idle_s=idle):
+                facts.idle_s = idle
             case TaskRefused(message=message):
                 facts.refused = message
             case TaskLost():

@@ -139,9 +139,9 @@ def _resubmit_when_due(d: Draft[Run], jobs: tuple[Job, ...]) -> None:
 
 
 def _follow(d: Draft[Run], jobs: tuple[Job, ...]) -> None:
-    timed_out = [j for j in jobs if j.termination_reason is JobTerminationReason.MAX_DURATION_EXCEEDED]
-    if timed_out:
-        _terminate(d, jobs, RunTerminationReason.MAX_DURATION_EXCEEDED, timed_out[0].termination_message)
+    limited = next((j for j in jobs if j.termination_reason in _LIMITS), None)
+    if limited is not None and limited.termination_reason is not None:
+        _terminate(d, jobs, _LIMITS[limited.termination_reason], limited.termination_message)
         return
     failed = [j for j in jobs if j.termination_reason and j.termination_reason.final_status is JobStatus.FAILED]
     if failed:
@@ -234,4 +234,11 @@ def _status_of(jobs: tuple[Job, ...]) -> RunStatus | None:
 _JOB_REASONS = {
     RunTerminationReason.STOPPED_BY_USER: JobTerminationReason.TERMINATED_BY_USER,
     RunTerminationReason.ABORTED_BY_USER: JobTerminationReason.ABORTED_BY_USER,
+}
+# What ends a run though none of its jobs failed.
+_LIMITS = {
+    JobTerminationReason.MAX_DURATION_EXCEEDED: RunTerminationReason.MAX_DURATION_EXCEEDED,
+    JobTerminationReason.TERMINATED_DUE_TO_UTILIZATION_POLICY: (
+        RunTerminationReason.TERMINATED_DUE_TO_UTILIZATION_POLICY
+    ),
 }

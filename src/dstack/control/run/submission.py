@@ -10,7 +10,7 @@ from dstack.control.scheduling.needs import spot_of
 from dstack.ids import derived_id
 from dstack.model.configurations.parts import EnvSentinel, InstanceMountPoint, PortMapping
 from dstack.model.configurations.task import TaskConfiguration
-from dstack.model.job import Job, JobArchive, JobMount, JobSpec, Retry
+from dstack.model.job import Job, JobArchive, JobMount, JobSpec, Retry, Utilization
 from dstack.model.profile import (
     DEFAULT_STOP_S,
     CreationPolicy,
@@ -99,6 +99,7 @@ def job_spec(spec: RunSpec, run_name: str, *, job_num: int = 0, replica_num: int
         stop_duration_s=_stop_seconds(p.stop_duration),
         idle_duration_s=idle.of_run(p.idle_duration),
         retry=_retry(p),
+        utilization=_utilization(p),
     )
 
 
@@ -214,6 +215,13 @@ def _stop_seconds(written: int | str | None) -> float:
     if written is None:
         return float(DEFAULT_STOP_S)
     return 365 * 86400.0 if written == "off" else float(written)
+
+
+def _utilization(p: Profile) -> Utilization | None:
+    policy = p.utilization_policy
+    if policy is None:
+        return None
+    return Utilization(least_percent=policy.min_gpu_utilization, window_s=float(policy.time_window))
 
 
 def _retry(p: Profile) -> Retry | None:

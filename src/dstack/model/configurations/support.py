@@ -31,7 +31,6 @@ _REFUSED = (
     _Rule("docker", "Docker inside the run is not provided yet"),
     _Rule("nvcc", "the image with the CUDA compiler is not chosen yet; name one with `image`"),
     _Rule("dstack", "the server cannot be reached from inside the run yet"),
-    _Rule("utilization_policy", "GPU utilization is not watched yet"),
     _Rule("reservation", "reservations are not used yet"),
 )
 _NOTED = (

@@ -146,7 +146,9 @@ def _plan(
         jobs=tuple(JobPlan(one, matched[one.requirements.model_dump_json()]) for one in specs),
         current=shown,
         action="update" if update else "create",
-        notices=() if offers_only else (*notices(spec, pool), *_why_none_fits(specs, matched), *_gang(specs, pool)),
+        notices=()
+        if offers_only
+        else (*notices(spec, pool), *_why_none_fits(specs, matched), *_more(specs, matched, pool)),
         refusals=() if offers_only else refusals(spec, pool),
         next_triggered_at=next_trigger(effective, at),
     )
@@ -160,6 +162,13 @@ def _why_none_fits(specs: list[JobSpec], matched: Mapping[str, Matching]) -> lis
             last_stage = next((drop.stage for drop in reversed(result.report.drops)), None)
             found += exact_gpu_memory(one.requirements.resources, last_stage)
     return list(dict.fromkeys(found))
+
+
+def _more(specs: list[JobSpec], matched: Mapping[str, Matching], pool: Pool) -> list[str]:
+    found = [c for m in matched.values() for c in m.candidates]
+    if specs[0].utilization is not None and found and not any(c.resources.gpus for c in found):
+        return ["utilization_policy: has no effect without GPUs, and none of the offers has one", *_gang(specs, pool)]
+    return _gang(specs, pool)
 
 
 def _gang(specs: list[JobSpec], pool: Pool) -> list[str]:

@@ -19,6 +19,7 @@ _ERRORS = {
     RunTerminationReason.RETRY_LIMIT_EXCEEDED: "retry limit exceeded",
     RunTerminationReason.SERVER_ERROR: "server error",
     RunTerminationReason.MAX_DURATION_EXCEEDED: "max duration exceeded",
+    RunTerminationReason.TERMINATED_DUE_TO_UTILIZATION_POLICY: "utilization policy",
 }
 
 
