@@ -74,7 +74,7 @@ def test_role(door: Door, call: str, role: str, cell: str) -> None:
     status = door.knock(call, role)
     assert status != 500
     if call == OFF:
-        assert status == 404
+        assert status == (200 if role == "global admin" else 404)
     elif cell == "yes":
         # Let in: the body is empty, so what follows may well be a complaint about that.
         assert status not in (401, 403)

@@ -90,5 +90,5 @@ async def test_numbers_for_prometheus_count_by_project_and_status(api: Api) -> N
     await api.call("runs/apply", {"plan": {"run_spec": task("true", name="t")}})
     async with under(api, Rules(), prometheus=True) as admin:
         text = (await admin.having(None).raw("/metrics", method="GET")).text
-    assert 'dstack_runs{project_name="main",status="submitted"} 1' in text
-    assert "dstack_users 1" in text
+    assert 'dstack_runs{project_name="main",status="submitted"} 1.0' in text
+    assert "dstack_users 1.0" in text

@@ -34,6 +34,7 @@ from dstack.server.engine.loop import Dispatch, Engine
 from dstack.server.exclusive import exclusive
 from dstack.server.logs.files import LogStore
 from dstack.server.membership import enter, leave, myself, recheck
+from dstack.server.meter import Meter
 from dstack.server.parts import Parts
 from dstack.server.routes import install
 from dstack.server.services import backends_file, bootstrap, chores
@@ -113,6 +114,7 @@ async def running(settings: Settings, clock: Clock, hosts: Hosts | None = None) 
                     yield server
             finally:
                 await leave(server.presence)
+                await server.parts.offers.aclose()
                 await server.parts.backends.aclose()
         finally:
             await database.close()
@@ -146,6 +148,7 @@ def _wire(
     # A SQLite file has one server: there is nobody to tell.
     url, heard, missed = settings.resolved_database_url, lambda t: presence.heard(t), lambda: presence.missed()
     news = None if database.sqlite else News(url, me.session, heard, missed)
+    meter = Meter()
     changes = Changes(clock.now(), lambda keys: presence.tell(keys))
     offers = OffersService(backends, clock, me.id)
     store = Store(database, offers.all)
@@ -162,7 +165,7 @@ def _wire(
     tasks = TaskEffects(store, links, blobs, partial(resolve_secrets, database, cipher), settings)
     own_work = upkeep(store, backends, logs, blobs, settings, clock, owner)
     handlers = {**_handlers(instances, tasks), **own_work.handlers}
-    acts = ActRunner(store, clock, owner, handlers, settings.act_workers, kick_engine, presence.scan_s)
+    acts = ActRunner(store, clock, owner, handlers, settings.act_workers, kick_engine, presence.scan_s, meter)
     describe = within_reach(database, owner, instances.describe)
     measure = {("job", "measure_gpus"): GpuUse(store).measure}
     probes = ProbeRunner({("instance", "describe_instance"): describe, **measure, **own_work.askers}, kick_engine)
@@ -175,7 +178,7 @@ def _wire(
         changes.publish(f"{ref.kind}:{ref.id}" for ref in refs)
         links.notice(refs)
 
-    engine = Engine(store, clock, owner, Dispatch(recorded, probes.ask, touched), presence.scan_s)
+    engine = Engine(store, clock, owner, Dispatch(recorded, probes.ask, touched), presence.scan_s, meter)
     parts = Parts(
         settings=settings,
         clock=clock,
@@ -189,8 +192,9 @@ def _wire(
         offers=offers,
         backends=backends,
         owner=owner,
+        meter=meter,
     )
-    workers = (engine.run, acts.run, links.run, probes.run, presence.run, *((news.run,) if news else ()))
+    workers = (meter.run, engine.run, acts.run, links.run, probes.run, presence.run, *((news.run,) if news else ()))
     return Running(parts, token, workers, presence)
 
 

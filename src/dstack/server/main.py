@@ -12,6 +12,7 @@ import sys
 
 from dstack import __version__
 from dstack.errors import DstackError, UsageError
+from dstack.server.journal import FORMATS, to_stderr
 from dstack.server.settings import Settings
 
 MAX_PORT = 65535
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
             log_level=options.log_level,
             update_cli_config=options.update_cli_config,
         )
-        _log_to_stderr(settings.log_level)
+        log_to_stderr(settings.log_level, settings.log_format)
         if not 0 < settings.port <= MAX_PORT:
             raise UsageError(f"port {settings.port}: expected a number from 1 to {MAX_PORT}")
         if options.command == "reset-token":
@@ -112,12 +113,12 @@ def _listen_hint(e: OSError, port: int) -> str:
     return "--host is an address of this machine; 127.0.0.1 is for this machine alone, 0.0.0.0 for all networks"
 
 
-def _log_to_stderr(level: str) -> None:
+def log_to_stderr(level: str, form: str) -> None:
+    if form not in FORMATS:
+        raise UsageError(f"DSTACK_LOG_FORMAT={form!r}: expected one of {', '.join(FORMATS)}")
     if level.lower() not in LEVELS:
         raise UsageError(f"log level {level!r}: expected one of {', '.join(LEVELS)}")
-    logging.basicConfig(
-        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s  %(message)s"
-    )
+    to_stderr(level, form)
     for noisy in ("uvicorn", "uvicorn.error", "asyncio", "alembic", "asyncssh"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dstack.clock import Clock
 from dstack.server.auth.cipher import Cipher
 from dstack.server.logs.files import LogStore
+from dstack.server.meter import Meter
 from dstack.server.services.backends import ProjectBackends
 from dstack.server.services.offers import OffersService
 from dstack.server.settings import Settings
@@ -37,3 +38,4 @@ class Parts:
     offers: OffersService
     backends: ProjectBackends
     owner: str  # the name under which this server claims work
+    meter: Meter = field(default_factory=Meter)

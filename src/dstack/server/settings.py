@@ -60,6 +60,7 @@ class Settings:
     code_upload_limit: int = 2 * 1024 * 1024
     log_quota_per_hour: int = 50 * 1024 * 1024
     log_level: str = "info"
+    log_format: str = "text"
     update_cli_config: bool | None = None  # None: ask on a terminal, else do when there is no config yet
     act_workers: int = 16
     shutdown_grace_s: float = 5.0
@@ -112,6 +113,7 @@ class Settings:
             "code_upload_limit": _int(env, "DSTACK_SERVER_CODE_UPLOAD_LIMIT"),
             "log_quota_per_hour": _int(env, "DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR"),
             "log_level": env.get("DSTACK_SERVER_LOG_LEVEL"),
+            "log_format": env.get("DSTACK_LOG_FORMAT"),
             "prometheus": _bool(env, "DSTACK_ENABLE_PROMETHEUS_METRICS"),
             "rules": _rules(env),
             "keep": _keep(env),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from dstack.clock import Clock
+from dstack.server.journal import about
+from dstack.server.meter import Meter
 from dstack.server.store.acts import ClaimedAct, Seen
 from dstack.server.store.store import Store
 
@@ -56,6 +60,7 @@ class ActRunner:
         workers: int,
         kick_engine: Callable[[], None],
         scan_s: Callable[[], float] = lambda: SCAN_S,
+        meter: Meter | None = None,
     ):
         self._store = store
         self._clock = clock
@@ -64,6 +69,9 @@ class ActRunner:
         self._workers = workers
         self._kick_engine = kick_engine
         self._scan_s = scan_s
+        self._meter = meter or Meter()
+        # No verb may take all workers: a log that cannot be stored must not keep machines from being terminated.
+        self._share = max(1, workers * 3 // 4)
         self._kicked = asyncio.Event()
         self._running: dict[str, ClaimedAct] = {}
 
@@ -86,12 +94,16 @@ class ActRunner:
 
     async def _start_due(self, group: asyncio.TaskGroup) -> float:
         """Start what is due; seconds until something else can be."""
-        room = self._workers - len(self._running)
+        counts = Counter(one.verb for one in self._running.values())
+        full = [verb for verb, count in counts.items() if count >= self._share]
+        # As many as there is room for, whatever verb they all may have.
+        most = max((count for verb, count in counts.items() if verb not in full), default=0)
+        room = min(self._workers - len(self._running), self._share - most)
         if room <= 0:
             return SCAN_S  # a finished act kicks
         try:
-            claimed = await self._store.claim_acts(self._clock.now(), self._owner, room, LEASE_S)
-            due = None if claimed else await self._store.next_act_due(self._owner)
+            claimed = await self._store.claim_acts(self._clock.now(), self._owner, room, LEASE_S, full)
+            due = None if claimed else await self._store.next_act_due(self._owner, full)
         except Exception:
             log.exception("claiming acts failed; trying again")
             return 1.0
@@ -108,14 +120,19 @@ class ActRunner:
         return scan_s if due is None else min(scan_s, max(0.01, due - self._clock.now()))
 
     async def _perform(self, one: ClaimedAct) -> None:
-        try:
-            outcome = await self._outcome(one)
-            await self._record(self._running[one.token], outcome)
-        except Exception:
-            log.exception("act %s of %s %s could not be recorded; it runs again", one.verb, *one.ref)
-        finally:
-            del self._running[one.token]
-            self.kick()
+        began, how = time.perf_counter(), "error"
+        self._meter.act_began(one.verb)
+        with about(act=one.token, **{one.ref.kind: one.ref.id}):
+            try:
+                outcome = await self._outcome(one)
+                how = "done" if isinstance(outcome, Done) else "again"
+                await self._record(self._running[one.token], outcome)
+            except Exception:
+                log.exception("act %s of %s %s could not be recorded; it runs again", one.verb, *one.ref)
+            finally:
+                self._meter.act_ended(one.verb, how, time.perf_counter() - began)
+                del self._running[one.token]
+                self.kick()
 
     async def _outcome(self, one: ClaimedAct) -> Done | Again:
         handler = self._handlers.get((one.ref.kind, one.verb))

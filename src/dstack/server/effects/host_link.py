@@ -22,6 +22,7 @@ from dstack.model.row import Ref
 from dstack.server.effects.gauges import Gauges
 from dstack.server.effects.log_pull import LogPull
 from dstack.server.effects.reports import host_health, host_info, reported
+from dstack.server.journal import about
 from dstack.server.logs.files import LogStore
 from dstack.server.store.acts import Seen
 from dstack.server.store.codec import decode
@@ -126,7 +127,8 @@ class HostLink:
             return
         pull = LogPull(self._instance.project_id, report.id, self.client, self._logs, self.hold)
         self._pulls[report.id] = pull
-        pull.task = self._group.create_task(pull.run())
+        with about(job=report.id):
+            pull.task = self._group.create_task(pull.run())
 
     def forget(self, job_id: str) -> None:
         self._tasks.pop(job_id, None)

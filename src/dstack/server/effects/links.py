@@ -21,6 +21,7 @@ from dstack.model.job import Job
 from dstack.model.row import Ref
 from dstack.server.effects.gauges import Gauges
 from dstack.server.effects.host_link import HostLink
+from dstack.server.journal import about
 from dstack.server.logs.files import LogStore
 from dstack.server.services.backends import ProjectBackends
 from dstack.server.store.host_links import Hold, Linkable
@@ -179,7 +180,8 @@ class HostLinks:
     def _open(self, group: asyncio.TaskGroup, instance: Instance, hold: Hold) -> None:
         kicks = self._kick_engine, self._kick_acts
         link = HostLink(instance, hold, self._connect, self._store, self._logs, self._gauges, self._clock, *kicks)
-        task = group.create_task(link.run())
+        with about(instance=instance.id, project=instance.project_id):
+            task = group.create_task(link.run())
         self._links[instance.id] = (link, task)
         task.add_done_callback(lambda _: self._ended(link))
 

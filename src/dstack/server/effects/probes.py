@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dstack.control.kernel import Probe
 from dstack.model.instance import Instance
 from dstack.model.row import Ref
+from dstack.server.journal import about
 from dstack.server.store.database import Database
 from dstack.server.store.rows import row
 
 log = logging.getLogger(__name__)
 MAX_WAITING = 1000
+AT_ONCE = 8
 
 Asker = Callable[[Probe], Awaitable[None]]
 
@@ -45,11 +47,19 @@ class ProbeRunner:
                 self._queue.put_nowait(probe)
 
     async def run(self) -> None:
+        """Ask until cancelled, several at once: a provider that takes its time must not hold up the others."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(self._ask())
+
+    async def _ask(self) -> None:
         while True:
             probe = await self._queue.get()
-            self._waiting.discard((probe.ref, probe.verb))
-            try:
-                await self._askers[probe.ref.kind, probe.verb](probe)
-                self._kick_engine()  # the answer may have made something due
-            except Exception as e:
-                log.warning("probe %s of %s %s failed: %s", probe.verb, *probe.ref, type(e).__name__)
+            with about(**{probe.ref.kind: probe.ref.id}):
+                try:
+                    await self._askers[probe.ref.kind, probe.verb](probe)
+                    self._kick_engine()  # the answer may have made something due
+                except Exception as e:
+                    log.warning("probe %s of %s %s failed: %s", probe.verb, *probe.ref, type(e).__name__)
+                finally:
+                    self._waiting.discard((probe.ref, probe.verb))

@@ -14,6 +14,7 @@ from dstack.server.effects.acts import Again, Done
 from dstack.server.effects.links import HostLinks
 from dstack.server.effects.reports import reported
 from dstack.server.effects.spec import Node, secret_names, task_spec
+from dstack.server.journal import note
 from dstack.server.settings import Settings
 from dstack.server.store.acts import ClaimedAct
 from dstack.server.store.blobs import BlobStore
@@ -38,6 +39,7 @@ class TaskEffects:
     async def start(self, act: ClaimedAct) -> Done | Again:
         """Hand the task over; a resent one answers the present state, so this may run any number of times."""
         job, instance, fleet = await placed(self._store.database, act.ref.id)
+        note(run=job.run_id, instance=job.instance_id)
         if job.terminal or instance is None or fleet is None or instance.status in _GOING:
             return Done()
         nodes = [Node(*one) for one in await gang(self._store.database, job)] if job.is_gang else ()
@@ -117,6 +119,7 @@ class TaskEffects:
     async def _reachable(self, job_id: str) -> tuple[Job, Instance | None]:
         """The job and its instance; None when it has none or the machine is gone."""
         job, instance, _ = await placed(self._store.database, job_id)
+        note(run=job.run_id, instance=job.instance_id)
         gone = instance is None or instance.status is InstanceStatus.TERMINATED
         return job, None if gone else instance
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from dstack.control.decide import decide
 from dstack.control.kernel import Probe, Turn
 from dstack.control.snapshots import Snapshot
 from dstack.model.row import Ref
+from dstack.server.engine.subject import subject
+from dstack.server.journal import about
+from dstack.server.meter import Meter
 from dstack.server.store.claims import Claim
 from dstack.server.store.commit import Committed
 from dstack.server.store.store import Store
@@ -36,13 +40,20 @@ class Engine:
     """`scan_s`: how long to trust that whoever makes something due tells us."""
 
     def __init__(
-        self, store: Store, clock: Clock, owner: str, dispatch: Dispatch, scan_s: Callable[[], float] = lambda: SCAN_S
+        self,
+        store: Store,
+        clock: Clock,
+        owner: str,
+        dispatch: Dispatch,
+        scan_s: Callable[[], float] = lambda: SCAN_S,
+        meter: Meter | None = None,
     ):
         self._store = store
         self._clock = clock
         self._owner = owner
         self._dispatch = dispatch
         self._scan_s = scan_s
+        self._meter = meter or Meter()
         self._kicked = asyncio.Event()
 
     def kick(self) -> None:
@@ -74,6 +85,7 @@ class Engine:
         claims = await self._store.claim_due(self._clock.now(), self._owner, BATCH, LEASE_S)
         if not claims:
             return 0
+        began = time.perf_counter()
         snapshots = await self._load(claims)
         batch: list[tuple[Claim, Turn]] = []
         poisoned: list[Claim] = []
@@ -86,6 +98,7 @@ class Engine:
         await self._commit(batch, poisoned)
         if poisoned:
             await self._store.release(poisoned, self._clock.now() + POISON_S)
+        self._meter.turned(time.perf_counter() - began)
         return len(claims)
 
     async def _load(self, claims: Sequence[Claim]) -> dict[Ref, Snapshot]:
@@ -105,11 +118,14 @@ class Engine:
     def _decide(self, claim: Claim, snapshot: Snapshot | None) -> Turn | None:
         if snapshot is None:
             return None
-        try:
-            return decide(snapshot, self._clock.now())
-        except Exception:
-            log.exception("deciding %s %s failed; looked at again in %d s", *claim.ref, int(POISON_S))
-            return None
+        self._meter.decided(claim.ref.kind)
+        with about(**subject(snapshot)):
+            try:
+                return decide(snapshot, self._clock.now())
+            except Exception:
+                self._meter.failed()
+                log.exception("deciding %s %s failed; looked at again in %d s", *claim.ref, int(POISON_S))
+                return None
 
     async def _commit(self, batch: list[tuple[Claim, Turn]], poisoned: list[Claim]) -> None:
         if not batch:
@@ -126,6 +142,7 @@ class Engine:
                 await self._commit([one], poisoned)
 
     def _dispatched(self, committed: Committed) -> None:
+        self._meter.committed(len(committed.accepted), len(committed.refused))
         self._dispatch.touched(committed.touched)
         if committed.acts:
             self._dispatch.acts()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from dstack import __version__
+from dstack.errors import NotAuthenticated
 from dstack.model.wire import WIRE_VERSION
 from dstack.model.wire.requests import NextRedirect
-from dstack.server.routes.access import PartsOf
+from dstack.server.auth.identity import find_user
+from dstack.server.parts import Parts
+from dstack.server.routes.access import PartsOf, bearer
 from dstack.server.routes.errors import PathNotFound
 from dstack.server.routes.reply import reply
 from dstack.server.services import counts
@@ -21,11 +25,11 @@ async def healthcheck() -> Response:
 
 
 @router.get("/metrics", include_in_schema=False)
-async def prometheus(parts: PartsOf) -> Response:
-    """Off unless the server's settings say otherwise: it needs no token."""
-    if not parts.settings.prometheus:
+async def prometheus(parts: PartsOf, request: Request) -> Response:
+    """For admins of the server; for everybody, without a token, where its settings say so."""
+    if not parts.settings.prometheus and not await _is_admin(parts, request):
         raise PathNotFound("Not found")
-    return Response(await counts.exposition(parts), media_type="text/plain; version=0.0.4")
+    return Response(await counts.exposition(parts), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.post("/api/server/get_info")
@@ -43,3 +47,13 @@ async def list_providers() -> Response:
 async def get_next_redirect(_: NextRedirect) -> Response:
     """Where to go on after a sign-on: nowhere, as none was begun here."""
     return reply({"redirect_url": None})
+
+
+async def _is_admin(parts: Parts, request: Request) -> bool:
+    try:
+        token = await bearer(request)
+    except NotAuthenticated:
+        return False
+    async with parts.database.read() as connection:
+        user = await find_user(connection, token)
+    return user is not None and user.is_admin

@@ -15,6 +15,7 @@ from dstack.server.services.backends import ProjectBackends
 log = logging.getLogger(__name__)
 FRESH_S = 10.0
 DEADLINE_S = 20.0
+PATIENCE_S = 1.0  # so long a backend is waited for whose last offers are known
 LOCAL = "local"
 
 
@@ -24,11 +25,19 @@ class OffersService:
     `server_id`: whose machine the backend `local` is; no other server reaches what is made there.
     """
 
-    def __init__(self, backends: ProjectBackends, clock: Clock, server_id: str | None = None):
+    def __init__(
+        self,
+        backends: ProjectBackends,
+        clock: Clock,
+        server_id: str | None = None,
+        patience_s: float = PATIENCE_S,
+    ):
         self._backends = backends
         self._clock = clock
         self._server_id = server_id
+        self._patience_s = patience_s
         self._cache: WeakKeyDictionary[Backend, tuple[float, tuple[Offer, ...]]] = WeakKeyDictionary()
+        self._asking: WeakKeyDictionary[Backend, asyncio.Task[None]] = WeakKeyDictionary()
 
     async def all(self, project_id: str) -> tuple[Offer, ...]:
         """Every offer of the project's backends, cheapest first. A backend that fails contributes what it last had."""
@@ -39,10 +48,28 @@ class OffersService:
     def forget(self) -> None:
         self._cache.clear()
 
+    async def aclose(self) -> None:
+        """Nobody waits for answers any more."""
+        asking = [*self._asking.values()]
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
     async def _of(self, backend: Backend) -> tuple[Offer, ...]:
-        at, offers = self._cache.get(backend, (0.0, ()))
-        if self._clock.now() - at < FRESH_S:
-            return offers
+        kept = self._cache.get(backend)
+        if kept is not None and self._clock.now() - kept[0] < FRESH_S:
+            return kept[1]
+        asking = self._asking.get(backend)
+        patience_s = self._patience_s if asking is None else 0.0
+        if asking is None:
+            asking = self._asking[backend] = asyncio.create_task(self._ask(backend))
+        # The first answer is waited for. Later on a provider that takes its time holds up nobody's turn for long: what
+        # it last had is used, and its answer when it comes.
+        await asyncio.wait([asking], timeout=None if kept is None else patience_s)
+        return self._cache.get(backend, (0.0, ()))[1]
+
+    async def _ask(self, backend: Backend) -> None:
+        _, offers = self._cache.get(backend, (0.0, ()))
         try:
             async with asyncio.timeout(DEADLINE_S):
                 offers = tuple(await backend.offers(None))
@@ -53,5 +80,6 @@ class OffersService:
         except Exception as e:
             # A surprise of one provider's library must not stop the decisions of a project; its words may hold keys.
             log.error("asking backend %s for offers failed: %s", backend.name, type(e).__name__)
+        finally:
+            self._asking.pop(backend, None)
         self._cache[backend] = (self._clock.now(), offers)
-        return offers

@@ -44,16 +44,20 @@ _MAY = or_(
 )
 
 
+# Verbs that have their share of the workers already are left for later.
+_OTHER_VERB = act.c.verb.not_in(bindparam("without", expanding=True))
+
+
 def _due(source: Any, may: Any) -> Any:
-    found = select(act.c.token).select_from(source).where(unclaimed_due(act), may)
+    found = select(act.c.token).select_from(source).where(unclaimed_due(act), may, _OTHER_VERB)
     return found.order_by(act.c.due_at).limit(bindparam("limit"))
 
 
 # One server has a SQLite file for itself: it may run everything.
 _DUE_ALONE = _due(act, true())
 _DUE_SHARED = _due(_WITH_HOST, _MAY)
-_NEXT_ALONE = earliest(act)
-_NEXT_SHARED = earliest(act, _WITH_HOST, _MAY)
+_NEXT_ALONE = earliest(act, act, _OTHER_VERB)
+_NEXT_SHARED = earliest(act, _WITH_HOST, and_(_MAY, _OTHER_VERB))
 _LIVING = {
     kind: select(t.c.id).where(t.c.id.in_(bindparam("ids", expanding=True)), t.c.due_at.is_not(None))
     for kind, t in TABLES.items()
@@ -76,12 +80,14 @@ class ClaimedAct:
 
 
 async def claim_acts(
-    connection: AsyncConnection, now: float, owner: str, limit: int, lease_s: float
+    connection: AsyncConnection, now: float, owner: str, limit: int, lease_s: float, without: Sequence[str] = ()
 ) -> list[ClaimedAct]:
+    """Up to `limit` acts that are due and that `owner` may run, none of them of the verbs `without`."""
+    wanted = {"now": now, "limit": limit, "without": list(without)}
     if connection.dialect.name == "sqlite":
-        due = await connection.execute(_DUE_ALONE, {"now": now, "limit": limit})
+        due = await connection.execute(_DUE_ALONE, wanted)
     else:
-        due = await connection.execute(_DUE_SHARED, {"now": now, "limit": limit, "owner": owner})
+        due = await connection.execute(_DUE_SHARED, {**wanted, "owner": owner})
     tokens = list(due.scalars())
     if not tokens:
         return []
@@ -102,11 +108,12 @@ async def claim_acts(
     ]
 
 
-async def next_act_due(connection: AsyncConnection, owner: str) -> float | None:
+async def next_act_due(connection: AsyncConnection, owner: str, without: Sequence[str] = ()) -> float | None:
     """When the next act that `owner` may run becomes due, claimed or not; None when there is none at all."""
+    wanted = {"without": list(without)}
     if connection.dialect.name == "sqlite":
-        return (await connection.execute(_NEXT_ALONE)).scalar()
-    return (await connection.execute(_NEXT_SHARED, {"owner": owner})).scalar()
+        return (await connection.execute(_NEXT_ALONE, wanted)).scalar()
+    return (await connection.execute(_NEXT_SHARED, {**wanted, "owner": owner})).scalar()
 
 
 async def extend_acts(connection: AsyncConnection, acts: Sequence[ClaimedAct], until: float) -> None:

@@ -44,13 +44,15 @@ class Store:
         async with self.database.read() as connection:
             return await claims.next_due(connection)
 
-    async def next_act_due(self, owner: str) -> float | None:
+    async def next_act_due(self, owner: str, without: Sequence[str] = ()) -> float | None:
         async with self.database.read() as connection:
-            return await acts.next_act_due(connection, owner)
+            return await acts.next_act_due(connection, owner, without)
 
-    async def claim_acts(self, now: float, owner: str, limit: int, lease_s: float) -> list[ClaimedAct]:
+    async def claim_acts(
+        self, now: float, owner: str, limit: int, lease_s: float, without: Sequence[str] = ()
+    ) -> list[ClaimedAct]:
         async with self.database.write() as connection:
-            return await acts.claim_acts(connection, now, owner, limit, lease_s)
+            return await acts.claim_acts(connection, now, owner, limit, lease_s, without)
 
     async def extend_acts(self, running: Sequence[ClaimedAct], until: float) -> None:
         async with self.database.write() as connection:
