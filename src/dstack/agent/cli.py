@@ -20,8 +20,12 @@ from dstack.agent.http import HttpServer
 from dstack.agent.leases import Leases
 from dstack.agent.routes import Routes
 from dstack.agent.runtimes import Runtimes
+from dstack.agent.session import Sessions
+from dstack.agent.session_account import JumpAccount, NoAccount
+from dstack.agent.session_guard import Guard
+from dstack.agent.session_program import unpack
 from dstack.agent.store import Store
-from dstack.agent.tasks import Tasks
+from dstack.agent.tasks import Tasks, cancel
 from dstack.agentapi.wire import AUTO, DOCKER, PROCESS, to_json
 
 log = logging.getLogger("dstack.agent")
@@ -32,6 +36,8 @@ def main(argv: List[str]) -> int:
     if options.command == "version":
         sys.stdout.write(dstack.__version__ + "\n")
         return 0
+    if options.command == "leave":
+        return _leave(options)
     if options.command == "facts":
         return asyncio.run(_facts(options, os.path.abspath(options.state)))
     state = os.path.abspath(options.state)
@@ -59,6 +65,12 @@ def _parse(argv: List[str]) -> argparse.Namespace:
     serve.add_argument("--docker-host", default="", metavar="URL", help="unix:///path or tcp://host:port")
     serve.add_argument("--daemon", action="store_true", help="go to the background when ready; log to DIR/agent.log")
     serve.add_argument("--health-every", type=float, default=HEALTH_EVERY_S, metavar="SECONDS", help=argparse.SUPPRESS)
+    serve.add_argument("--guard", action="store_true", help="keep containers from this machine and metadata (root)")
+    serve.add_argument("--jump-account", default="", metavar="NAME", help="account that leads people to tasks (root)")
+    serve.add_argument("--jump-home", default="", metavar="DIR", help="its folder (default: /home/NAME)")
+    leave = commands.add_parser("leave", help="take off this machine what `--guard` and `--jump-account` made")
+    leave.add_argument("--jump-account", default="", metavar="NAME")
+    leave.add_argument("--jump-home", default="", metavar="DIR")
     facts = commands.add_parser("facts", help="print what this machine has, as JSON")
     facts.add_argument("--state", required=True, metavar="DIR", help="folder whose disk counts")
     facts.add_argument("--runtime", choices=(AUTO, DOCKER, PROCESS), default=AUTO)
@@ -72,6 +84,36 @@ async def _facts(options: argparse.Namespace, state: str) -> int:
     gpus = Gpus()
     facts = await HostFactsReader(store, Runtimes(options.runtime, options.docker_host, state, gpus), gpus).read()
     sys.stdout.write(json.dumps(to_json(facts)) + "\n")
+    return 0
+
+
+def _jump_account(options: argparse.Namespace) -> Optional[JumpAccount]:
+    if not options.jump_account:
+        return None
+    return JumpAccount(options.jump_account, options.jump_home or "/home/" + options.jump_account)
+
+
+def _made_account(options: argparse.Namespace) -> Optional[JumpAccount]:
+    """None also where it cannot be made: tasks run all the same."""
+    account = _jump_account(options)
+    if account is not None:
+        try:
+            account.make()
+        except NoAccount as e:
+            log.error("the account %s is not there, so nobody reaches tasks through it: %s", account.name, e)
+            return None
+    return account
+
+
+def _leave(options: argparse.Namespace) -> int:
+    Guard().remove()
+    account = _jump_account(options)
+    try:
+        if account is not None:
+            account.remove()
+    except (NoAccount, OSError) as e:
+        sys.stderr.write("dstack-agent: %s\n" % e)
+        return 1
     return 0
 
 
@@ -101,7 +143,9 @@ async def _run(options: argparse.Namespace, store: Store, sock, readiness: daemo
     runtimes = Runtimes(options.runtime, options.docker_host, store.root, gpus)
     tasks = Tasks(store, runtimes.choose, run=os.urandom(8).hex(), leases=Leases(gpus.facts))
     facts = HostFactsReader(store, runtimes, gpus)
-    server = HttpServer(Routes(tasks, store, facts.read))
+    guard = Guard() if options.guard else None
+    sessions = Sessions(tasks, runtimes.docker_client, unpack(store.root), _made_account(options), guard)
+    server = HttpServer(Routes(tasks, store, facts.read, sessions.apply_keys))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -113,10 +157,9 @@ async def _run(options: argparse.Namespace, store: Store, sock, readiness: daemo
     readiness.ready()
     cleaning = asyncio.ensure_future(runtimes.remove_orphans(tasks))
     watching = asyncio.ensure_future(watch_health(gpus, tasks.tell_health, options.health_every))
+    entering = asyncio.ensure_future(sessions.run())
     await stop.wait()
     log.info("agent stops; its tasks go on")
-    cleaning.cancel()
-    watching.cancel()
-    await asyncio.gather(cleaning, watching, return_exceptions=True)
+    await cancel(cleaning, watching, entering)
     await server.close()
     await tasks.close()

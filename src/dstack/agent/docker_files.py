@@ -40,6 +40,11 @@ async def find_account(docker: DockerClient, container: str, user: str) -> Accou
     return Account(int(name) if name.isdigit() else 0, gid, "/root" if name in ("", "0") else "/")
 
 
+async def passwd_and_group(docker: DockerClient, container: str) -> Tuple[List[List[str]], List[List[str]]]:
+    """The container's accounts and groups, line by line, as fields."""
+    return await _table(docker, container, "/etc/passwd"), await _table(docker, container, "/etc/group")
+
+
 async def own_new_folders(docker: DockerClient, container: str, folder: str, account: Account, spool: str) -> None:
     """The engine makes a missing working directory as root's: hand what it made over to the job's user."""
     changes = await docker.json("GET", "/containers/%s/changes" % container) or []
@@ -61,7 +66,7 @@ async def put_archives(
     for archive in spec.archives:
         target = resolve(archive.path, account.home, folder)
         try:
-            missing = [path for path in _ancestry(target) if not await _exists(docker, container, path)]
+            missing = [path for path in _ancestry(target) if not await exists(docker, container, path)]
             await _put_folders(docker, container, missing, account, spool)
             prefix = target.lstrip("/") or "."
             await loop.run_in_executor(None, archives.repack, host.blob(archive.sha256), spool, prefix, own)
@@ -112,7 +117,7 @@ async def _put(docker: DockerClient, container: str, path: str) -> None:
         await exchange.body()
 
 
-async def _exists(docker: DockerClient, container: str, path: str) -> bool:
+async def exists(docker: DockerClient, container: str, path: str) -> bool:
     try:
         async with await docker.open("HEAD", "/containers/%s/archive" % container, {"path": path}):
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -14,6 +15,7 @@ from dstack.agentapi.wire import TaskSpec
 TASK_LABEL = "dstack.task"
 AGENT_LABEL = "dstack.agent"
 MPI_HOSTFILE = "/dstack/mpi/hostfile"
+SOCKETS_IN_CONTAINER = "/.dstack/agent"  # where the ssh-agents of people who are in appear
 
 
 def resource_name(task_id: str) -> str:
@@ -71,6 +73,16 @@ def command(spec: TaskSpec) -> Tuple[Optional[List[str]], List[str]]:
         # and "exit" into the log, and stops background jobs that read: it only loads the environment, then gives way.
         return [shell, "-i", "-c"], ['exec "$0" -c "$1"', shell, spec.script]
     return [shell, "-c"], [spec.script]
+
+
+def bridge_name(task_id: str) -> str:
+    """Of the task's network on the machine; the packet filter's rules go by how it begins."""
+    return "dst-" + hashlib.sha256(task_id.encode()).hexdigest()[:10]
+
+
+def sockets_bind(task_id: str, state: str) -> str:
+    """The task's folder for sockets, seen but not written to from inside."""
+    return "%s:%s:ro" % (os.path.join(state, "tasks", task_id, "sockets"), SOCKETS_IN_CONTAINER)
 
 
 def _host_config(spec: TaskSpec, init: bool, extras: Sequence[Options]) -> Dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Dict, List
 from dstack.agent.docker_client import DockerClient, EngineError
 from dstack.agent.docker_files import find_account, own_new_folders, put_archives, put_file, resolve
 from dstack.agent.docker_images import find_image, pull_image
-from dstack.agent.docker_spec import MPI_HOSTFILE, container_body, labels, resource_name
+from dstack.agent.docker_spec import MPI_HOSTFILE, bridge_name, container_body, labels, resource_name, sockets_bind
 from dstack.agent.gpu_options import Options, of_container
 from dstack.agent.gpus import Gpus
 from dstack.agent.machine import Task, TaskFailed
@@ -83,6 +83,7 @@ class Start:
             return
         name = resource_name(task.id)
         body = {"Name": name, "Driver": "bridge", "CheckDuplicate": True, "Labels": labels(task.id, self._state)}
+        body["Options"] = {"com.docker.network.bridge.name": bridge_name(task.id)}
         try:
             await self._docker.json("POST", "/networks/create", body=body)
         except EngineError as e:
@@ -114,8 +115,11 @@ class Start:
         await put_archives(self._docker, name, task, spec, folder, account, host)
 
     async def _extras(self, task: Task, spec: TaskSpec) -> List[Options]:
-        """The task's accelerators and mounts."""
+        """The task's accelerators and mounts, and the folder where ssh-agents of people who are in appear."""
         extras = [Options({"Mounts": for_engine(prepare(spec.mounts, self._state))})] if spec.mounts else []
+        if os.geteuid() == 0:  # elsewhere nobody could give a socket to the container's user
+            os.makedirs(os.path.join(task.directory, "sockets"), mode=0o755, exist_ok=True)
+            extras.append(Options({"Binds": [sockets_bind(task.id, self._state)]}))
         built_in = await self._gpus.facts()
         if built_in:
             engine = await self._docker.json("GET", "/info")

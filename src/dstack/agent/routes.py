@@ -12,7 +12,8 @@ from typing import Any, Awaitable, Callable, Dict, List, Pattern, Tuple, Type, T
 import dstack
 from dstack.agent import logfile
 from dstack.agent.http import HttpError, Request, Response, json_response
-from dstack.agent.machine import TaskFailed
+from dstack.agent.keys import BadKey, parse_all
+from dstack.agent.machine import Task, TaskFailed
 from dstack.agent.store import LEGAL_HASH, LEGAL_ID, BlobWriter, DiskFull, Store, WrongHash
 from dstack.agent.tasks import NotEnded, Tasks, UnknownTask
 from dstack.agentapi import wire
@@ -20,13 +21,15 @@ from dstack.agentapi import wire
 MAX_WAIT_S = 60.0
 T = TypeVar("T")
 HostFactsSource = Callable[[], Awaitable[wire.HostFacts]]
+ApplyKeys = Callable[[Task], Awaitable[None]]
 
 
 class Routes:
-    def __init__(self, tasks: Tasks, store: Store, host_facts: HostFactsSource):
+    def __init__(self, tasks: Tasks, store: Store, host_facts: HostFactsSource, apply_keys: ApplyKeys):
         self._tasks = tasks
         self._store = store
         self._host_facts = host_facts
+        self._apply_keys = apply_keys
         task = r"/v1/tasks/(?P<id>[^/]+)"
         table: List[Tuple[str, str, Callable[..., Awaitable[Response]]]] = [
             ("GET", r"/v1/health", self._health),
@@ -34,6 +37,7 @@ class Routes:
             ("GET", r"/v1/tasks", self._list),
             ("PUT", task, self._put),
             ("POST", task + "/stop", self._stop),
+            ("PUT", task + "/keys", self._keys),
             ("DELETE", task, self._delete),
             ("GET", task + "/logs", self._logs),
             ("GET", task + "/metrics", self._metrics),
@@ -75,6 +79,16 @@ class Routes:
     async def _stop(self, request: Request, id: str) -> Response:
         stop = _decode(wire.StopRequest, await request.json())
         return json_response(wire.to_json(self._tasks.stop(id, stop)))
+
+    async def _keys(self, request: Request, id: str) -> Response:
+        wanted = _decode(wire.SessionKeys, await request.json()).keys
+        try:
+            parse_all(wanted)
+        except BadKey as e:
+            raise HttpError(400, "bad_key", str(e)) from None
+        task = self._tasks.set_keys(id, wanted)
+        await self._apply_keys(task)
+        return json_response(wire.to_json(self._tasks.report(task)))
 
     async def _delete(self, request: Request, id: str) -> Response:
         offset = int(_number(request, "log_offset", 0))

@@ -27,6 +27,10 @@ class Runtimes:
         self._docker = DockerRuntime(self._client, state, gpus)
         self._process = ProcessRuntime(state, gpus)
 
+    @property
+    def docker_client(self) -> DockerClient:
+        return self._client
+
     async def choose(self, name: str) -> Runtime:
         """The runtime called `name`; the engine itself need not answer just now."""
         if name in (AUTO, ""):

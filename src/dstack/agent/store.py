@@ -72,6 +72,13 @@ class Store:
         except OSError as e:
             raise _full(e) from None
 
+    def save_spec(self, task_id: str, spec: Dict[str, Any]) -> None:
+        """Replace a task's description. Raises DiskFull."""
+        try:
+            write_atomic(os.path.join(self.directory(task_id), "spec.json"), json.dumps(spec).encode())
+        except OSError as e:
+            raise _full(e) from None
+
     def discard(self, task_id: str) -> str:
         """Take a task's folder out of sight; the caller removes the returned path at leisure (`remove_tree`)."""
         trash = os.path.join(self.tasks, ".trash-%s-%d" % (task_id, time.monotonic_ns()))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from typing import Awaitable, Callable, Dict, List, Optional
+from typing import Any, Awaitable, Callable, Dict, List, Optional
 
 from dstack.agent import processes
 from dstack.agent.leases import Leases
@@ -29,6 +29,7 @@ log = logging.getLogger("dstack.agent")
 
 KILL_AGAIN_S = 5.0
 SAVE_AGAIN_S = 2.0
+CANCEL_AGAIN_S = 1.0
 TOMBSTONE_KEPT_S = 7 * 24 * 3600.0
 
 # Gives the runtime for a spec's `runtime` (docker | process | auto). Raises TaskFailed when it cannot be had.
@@ -86,11 +87,9 @@ class Tasks:
         if not self._save_unsaved():
             raise DiskFull("no space left on the disk of the agent's state: no new tasks are taken")
         task = new_task(spec, self._store.directory(spec.id), self._boot_id)
-        stored = to_json(spec)
-        if spec.registry_auth is not None:  # kept in memory only
-            stored["registry_auth"] = None
+        if spec.registry_auth is not None:
             task.memo["had_registry_auth"] = True
-        self._store.create(task.id, stored, task.to_state())
+        self._store.create(task.id, _stored(spec), task.to_state())
         self._tasks[task.id] = task
         self._tell(task)
         self._drive(task)
@@ -109,6 +108,18 @@ class Tasks:
             task.order_stop(request.grace_s, request.reason, request.message)
             self.changed(task)
         return self.report(task)
+
+    def set_keys(self, task_id: str, keys: List[str]) -> Task:
+        """Store who may have sessions in the task. Raises DiskFull, UnknownTask."""
+        task = self.find(task_id)
+        if task.spec is not None and task.spec.authorized_keys != keys:
+            before, task.spec.authorized_keys = task.spec.authorized_keys, list(keys)
+            try:
+                self._store.save_spec(task_id, _stored(task.spec))
+            except BaseException:
+                task.spec.authorized_keys = before
+                raise
+        return task
 
     async def delete(self, task_id: str, log_offset: int, force: bool) -> None:
         """Forget an ended task whose log was read to `log_offset`. Idempotent. Raises NotEnded."""
@@ -253,7 +264,7 @@ class Tasks:
                     launch.result()
                     return True
             finally:
-                await _cancel(launch, ordered)
+                await cancel(launch, ordered)
         await runtime.abandon(task)
         return False
 
@@ -267,7 +278,7 @@ class Tasks:
                 stopping.result()
             return await waiting
         finally:
-            await _cancel(waiting, stopping)
+            await cancel(waiting, stopping)
 
     async def _carry_out_stop(self, task: Task, runtime: Runtime) -> None:
         while task.stop is None:
@@ -314,9 +325,21 @@ class Tasks:
         self._changed.fire()
 
 
-async def _cancel(*futures: Optional[asyncio.Future]) -> None:
-    """Cancel and wait, so that nothing goes on behind the caller's back."""
-    pending = [f for f in futures if f is not None]
-    for future in pending:
-        future.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
+def _stored(spec: TaskSpec) -> Dict[str, Any]:
+    """A description as it goes on disk: the registry's password is kept in memory only."""
+    return {**to_json(spec), "registry_auth": None}
+
+
+async def cancel(*futures: Optional[asyncio.Future]) -> None:
+    """Cancel and wait, so that nothing goes on behind the caller's back.
+
+    Again and again: up to Python 3.11 `wait_for` loses a cancellation that comes together with its result.
+    """
+    pending = {f for f in futures if f is not None}
+    while pending:
+        for future in pending:
+            future.cancel()
+        done, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+        for future in done:
+            if not future.cancelled():
+                future.exception()  # looked at, so that nobody complains

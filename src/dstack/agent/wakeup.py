@@ -30,9 +30,9 @@ class Wakeup:
         future = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         try:
-            await asyncio.wait_for(future, timeout_s)
-            return True
-        except asyncio.TimeoutError:
-            return False
+            # Not `wait_for`: up to Python 3.11 that one loses a cancellation which comes together with the result.
+            await asyncio.wait([future], timeout=timeout_s)
+            return future.done()
         finally:
             self._waiting.discard(future)
+            future.cancel()

@@ -98,6 +98,11 @@ class AgentClient:
         body = json.dumps(wire.to_json(spec)).encode()
         return _decode(TaskReport, await self._json("PUT", _task(spec.id), deadline_s, body))
 
+    async def put_keys(self, task_id: str, keys: list[str], *, deadline_s: float = DEADLINE_S) -> TaskReport:
+        """Say who may have sessions in the task from now on; those of everybody else end."""
+        body = json.dumps(wire.to_json(wire.SessionKeys(keys))).encode()
+        return _decode(TaskReport, await self._json("PUT", _task(task_id) + "/keys", deadline_s, body))
+
     async def stop(self, task_id: str, request: StopRequest, *, deadline_s: float = DEADLINE_S) -> TaskReport:
         body = json.dumps(wire.to_json(request)).encode()
         return _decode(TaskReport, await self._json("POST", _task(task_id) + "/stop", deadline_s, body))

@@ -9,6 +9,7 @@ each other.
     GET    /v1/tasks                           -> {"tasks": [TaskReport]}
     PUT    /v1/tasks/ID          TaskSpec      -> TaskReport     idempotent; a resent one answers the present state
     POST   /v1/tasks/ID/stop     StopRequest   -> TaskReport     unknown ID: a tombstone, against a late PUT
+    PUT    /v1/tasks/ID/keys     SessionKeys   -> TaskReport     who is in with another key is put out
     DELETE /v1/tasks/ID?log_offset=N[&force=1] -> {}             409 unless ended and N is the final offset; idempotent
     GET    /v1/tasks/ID/logs?offset=N&wait=S   -> raw bytes      headers LOG_* below; at most MAX_LOG_CHUNK bytes
     GET    /v1/tasks/ID/metrics                -> TaskMetrics
@@ -63,6 +64,9 @@ GPUS_TAKEN = "gpus_taken"  # fewer accelerators are free than the task needs
 HEALTHY = "healthy"
 WARNING = "warning"  # jobs go on, somebody should look
 FAILURE = "failure"  # nothing new should be put there
+
+# Key of TaskReport.ports: where on the host's loopback the task's own sshd answers.
+SESSION_PORT = "10022"
 
 DOCKER = "docker"
 PROCESS = "process"
@@ -188,6 +192,13 @@ class StopRequest:
 
 
 @dataclass
+class SessionKeys:
+    """Public keys, as in authorized_keys without options, of those who may be in the task from now on."""
+
+    keys: List[str] = field(default_factory=list)
+
+
+@dataclass
 class PullProgress:
     downloaded_bytes: int = 0
     extracted_bytes: int = 0
@@ -213,6 +224,12 @@ class TaskReport:
     pull: Optional[PullProgress] = None
     started_at: Optional[float] = None
     finished_at: Optional[float] = None
+    # Sessions: connections of people who were let in, and since when there is none (None while there are some).
+    sessions: int = 0
+    inactive_since: Optional[float] = None
+    session_user: str = ""  # the name to log in with; what runs is always the task's own user
+    session_host_key: str = ""  # `type base64`, the task's own
+    session_message: str = ""  # why nobody can enter a task that has keys
     log_size: int = 0  # bytes so far; final once `state` is in ENDED
 
 

@@ -1,0 +1,60 @@
+"""What a person gets who was let in: a shell, a command or files of one task. Runs as sshd's forced command.
+
+`session.json` in the task's folder says where to. Imports are few here: this is on the way to every prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+FAILED = 255  # as ssh itself: it was not the command that failed
+SFTP = "internal-sftp"
+
+
+class CannotEnter(Exception):
+    """The text is for the person."""
+
+
+def main(argv: list[str]) -> int:
+    """`argv` is the task's folder. Returns the exit code of the session."""
+    try:
+        return enter(argv[0], os.environ.get("SSH_ORIGINAL_COMMAND"))
+    except CannotEnter as e:
+        sys.stderr.write("dstack: %s\n" % e)
+        return FAILED
+
+
+def enter(directory: str, command: str | None) -> int:
+    try:
+        with open(os.path.join(directory, "session.json")) as f:
+            place = json.load(f)
+    except (OSError, ValueError):
+        raise CannotEnter("the job does not run here any more") from None
+    if command == SFTP:
+        from dstack.agent import sftp_jail
+
+        return sftp_jail.serve(place)
+    if place["kind"] == "process":
+        from dstack.agent import enter_process
+
+        return enter_process.run(place, command)
+    from dstack.agent import enter_exec
+
+    return enter_exec.run(place, command)
+
+
+def passed_variables() -> dict[str, str]:
+    """What of sshd's environment goes on into the session."""
+    wanted = ("TERM", "COLORTERM", "LANG", "SSH_CLIENT", "SSH_CONNECTION")
+    found = {name: os.environ[name] for name in wanted if name in os.environ}
+    found.update({name: value for name, value in os.environ.items() if name.startswith("LC_")})
+    if found.get("LC_CTYPE") == "C.UTF-8":
+        del found["LC_CTYPE"]  # Python's own doing in a machine without a locale
+    return found
+
+
+def command_line(shell: str, command: str | None) -> list[str]:
+    """As sshd does it, but no login shell: profiles set PATH anew, and the job's own would be lost."""
+    return [shell] if command is None else [shell, "-c", command]
