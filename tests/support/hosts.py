@@ -63,7 +63,7 @@ class Hosts:
                 name, address, folder, self.fabric_pid, self.key, docker=name not in without_docker, owned=self._owned
             )
         self._at_once([host.boot for host in self.all.values()])
-        self._save()
+        self.save()
 
     def __getitem__(self, name: str) -> TestHost:
         return self.all[name]
@@ -104,7 +104,8 @@ class Hosts:
             hosts.all[host.name] = host
         return hosts
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write down what `load` needs."""
         hosts = [{"name": h.name, "address": h.address, "pid": h.pid, "docker": h.docker} for h in self.all.values()]
         network = _network_of(self.fabric_pid)
         saved = {"subnet": self.subnet, "fabric": self.fabric_pid, "network": network, "hosts": hosts}
