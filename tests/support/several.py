@@ -1,4 +1,4 @@
-"""Several servers of one database: real processes with folders of their own, what they share, and a look behind them."""
+"""Several servers of one database: real processes, what they share, and a look behind them."""
 
 from __future__ import annotations
 

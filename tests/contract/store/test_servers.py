@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.exc import DBAPIError
 
 from dstack.control.kernel import Act, Create, Decision
 from dstack.errors import DstackError
 from dstack.model.instance import Instance, InstanceStatus, ProvisioningData
 from dstack.model.observation import LinkUp
 from dstack.model.row import Ref
+from dstack.server.logs import storage
 from dstack.server.logs.files import LogStore
 from dstack.server.store import servers
 from dstack.server.store.changes import Changes
@@ -25,6 +30,7 @@ from support.ledger import SqlLedger
 several = pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 NOW = builders.T0
 A, B = "server-a", "server-b"
+PATIENCE_S = 60.0
 
 
 def member(id_: str, session: str = "1", name: str | None = None) -> Member:
@@ -229,3 +235,44 @@ async def _intend(ledger: SqlLedger, ref: Ref, verb: str) -> None:
     assert (await ledger.commit((claim, decision), now=NOW)).accepted
     async with ledger.database.write() as connection:
         await disown(connection, "decider")
+
+
+@several
+async def test_a_server_that_is_frozen_in_the_middle_of_a_transaction_does_not_keep_its_locks(ledger: SqlLedger):
+    store = ledger.store
+    await enter(store, member(A))
+    await enter(store, member(B))
+    await fall_silent(store, A)
+    with pytest.raises(DBAPIError):
+        async with ledger.database.write() as frozen:
+            await frozen.execute(update(server).where(server.c.id == A).values(last_seen=NOW + 1))
+            async with asyncio.timeout(PATIENCE_S):
+                while A not in (await store.beat(member(B), NOW))[1].buried:
+                    await asyncio.sleep(0.1)
+
+
+async def test_storage_is_where_the_others_look(ledger: SqlLedger, tmp_path):
+    async def stored_in(folder: Path | None, me: Member) -> None:
+        async with ledger.database.write() as connection:
+            await storage.check(connection, folder, me, NOW)
+
+    await stored_in(None, member(A))
+    await stored_in(None, member(B))  # nobody else lives
+    await stored_in(tmp_path / "shared", member(A))
+    await stored_in(tmp_path / "shared", member(B))
+    with pytest.raises(DstackError, match="servers share"):
+        await stored_in(None, member(A))
+    with pytest.raises(DstackError, match="is not the folder") as caught:
+        await stored_in(tmp_path / "not-mounted", member(A))
+    assert (tmp_path / "shared" / storage.MARKER).read_text().strip() in (caught.value.hint or "")
+
+
+@several
+async def test_a_second_server_without_a_shared_folder_is_refused_while_the_first_one_lives(ledger: SqlLedger):
+    async with ledger.database.write() as connection:
+        await storage.check(connection, None, member(A), NOW)
+        await servers.join(connection, member(A), NOW)
+    with pytest.raises(DstackError, match="server-a:/data") as caught:
+        async with ledger.database.write() as connection:
+            await storage.check(connection, None, member(B), NOW)
+    assert "DSTACK_SERVER_SHARED_DIR" in (caught.value.hint or "")
