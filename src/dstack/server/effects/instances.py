@@ -25,7 +25,7 @@ from dstack.model.row import Ref
 from dstack.server.effects.acts import Again, Done
 from dstack.server.services.backends import ProjectBackends
 from dstack.server.store.acts import ClaimedAct
-from dstack.server.store.rows import project_name, row
+from dstack.server.store.rows import project_name, row, tags_of
 from dstack.server.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class InstanceEffects:
             name=instance.name,
             project=await project_name(self._store.database, instance.project_id),
             fleet=instance.fleet_name,
+            tags=await tags_of(self._store.database, instance),
             data=_data(instance),
         )
         try:

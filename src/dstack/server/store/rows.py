@@ -11,7 +11,9 @@ from dstack.errors import ResourceNotFound
 from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance
 from dstack.model.job import Job
+from dstack.model.profile import merge
 from dstack.model.row import Row
+from dstack.model.run import Run
 from dstack.server.store.codec import decode
 from dstack.server.store.database import Database
 from dstack.server.store.tables import TABLES, project
@@ -57,6 +59,21 @@ async def gang(database: Database, job: Job) -> list[tuple[Job, Instance]]:
         machines = await connection.execute(select(i).where(i.c.id.in_(ids)))
         by_id = {one.id: one for one in (decode(Instance, row) for row in machines.mappings())}
     return [(one, by_id[one.instance_id]) for one in jobs if one.instance_id in by_id]
+
+
+async def tags_of(database: Database, instance: Instance) -> dict[str, str]:
+    """The tags of the instance's fleet, and of the run that it is made for, which win."""
+    job_t = TABLES["job"]
+    async with database.read() as connection:
+        fleet = await fetched(connection, Fleet, instance.fleet_id)
+        tags = dict(fleet.spec.configuration.tags or {})
+        found = await connection.execute(select(job_t).where(job_t.c.instance_id == instance.id))
+        jobs = [decode(Job, one) for one in found.mappings()]
+        maker = next((job for job in jobs if job.place is not None and job.place.created_instance), None)
+        if maker is not None:
+            run = await fetched(connection, Run, maker.run_id)
+            tags |= merge(run.spec.configuration, run.spec.profile).tags or {}
+    return tags
 
 
 async def project_name(database: Database, project_id: str) -> str:
