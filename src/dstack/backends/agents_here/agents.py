@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dstack.agentapi.client import AgentClient, AgentUnreachable, Connect, unix_connect
 from dstack.agentapi.wire import AUTO, HostFacts, StopRequest, from_json
-from dstack.backends.agents_here import process
+from dstack.backends.agents_here import process, ruins
 from dstack.backends.errors import BackendError
 
 START_DEADLINE_S = 20.0
@@ -114,8 +114,13 @@ class AgentFolders:
             raise BackendError(f"The agent did not start: {out.strip()[-500:]}")
 
     async def _remove_tasks(self, token: str) -> None:
-        """Kill and remove what still runs there, through the agent: only it knows containers and processes."""
-        await self._start(token)
+        """Kill and remove what still runs there, through the agent: it knows containers and processes best."""
+        try:
+            await self._start(token)
+        except (BackendError, OSError):
+            # It cannot be started any more (its state is damaged, its interpreter was removed): it must not keep the
+            # instance from going.
+            return await ruins.end_jobs(self.folder(token))
         client = AgentClient(unix_connect(str(self._socket(token))))
         try:
             for task in await client.tasks():
