@@ -15,7 +15,7 @@ from dstack.model.instance import InstanceStatus
 from dstack.model.offer import Offer
 from dstack.model.row import Ref
 from dstack.server.effects.acts import ActRunner, Done
-from dstack.server.effects.probes import ProbeRunner
+from dstack.server.effects.probes import ProbeRunner, within_reach
 from dstack.server.engine.loop import Dispatch, Engine
 from dstack.server.logs.files import LogStore
 from dstack.server.services.rows import insert_rows
@@ -112,6 +112,22 @@ async def test_the_answer_to_a_probe_is_looked_at_at_once():
         await kicked.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_machine_of_another_server_is_not_asked_for_here(database: Database):
+    asked: list[str] = []
+
+    async def asker(probe: Probe) -> None:
+        asked.append(probe.ref.id)
+
+    ours, theirs, anybodys = (builders.instance(n) for n in range(3))
+    ours = ours.replace(offer=ours.offer.model_copy(update={"server_id": "me"}))
+    theirs = theirs.replace(offer=theirs.offer.model_copy(update={"server_id": "another"}))
+    async with database.write() as connection:
+        await insert_rows(connection, [ours, theirs, anybodys], START)
+    for one in (ours, theirs, anybodys):
+        await within_reach(database, "me", asker)(Probe(one.ref, "describe_instance", {}))
+    assert asked == [ours.id, anybodys.id]
 
 
 async def test_a_write_of_a_log_that_is_cancelled_does_not_go_on_behind_the_next_one(

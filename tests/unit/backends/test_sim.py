@@ -74,6 +74,26 @@ async def test_the_built_in_catalogue_is_priced_spot_is_cheaper_and_gpus_have_th
         assert nominal_gpu_gb(gpu.name, gpu.memory_mib) * 1024 == gpu.memory_mib
 
 
+async def test_machines_in_a_folder_of_its_own_are_there_for_every_server_that_names_it(
+    tmp_path: Path, clock: SetClock
+):
+    def server(name: str) -> SimBackend:
+        context = BackendContext(tmp_path / name, lambda: tmp_path / "none", "python3", clock)
+        config = {"type": "sim", "run": "pretend", "offers": [ONE], "folder": str(tmp_path / "cloud")}
+        return SimBackend.from_config(config, context)
+
+    here, there = server("here"), server("there")
+    assert await listed(there) == []
+    wanted = await order(here)
+    made = await here.create_instance(wanted)
+    assert isinstance(made, Created)
+    assert await there.create_instance(wanted) == made
+    assert await listed(there) == [wanted.token]
+    assert isinstance(await there.terminate_instance(wanted.token, made.data), Terminated)
+    assert (await here.describe_instance(wanted.token, made.data)).state == "gone"
+    assert await listed(here) == []
+
+
 async def test_regions_keep_only_the_offers_of_these(sim):
     assert {o.region for o in await sim(offers=None, regions=["sim-west"]).offers(None)} == {"sim-west"}
 

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 LEASE_S = 60.0
 SCAN_S = 60.0
 MAX_BACKOFF_S = 60.0
+UNKNOWN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ class ActRunner:
     async def _outcome(self, one: ClaimedAct) -> Done | Again:
         handler = self._handlers.get((one.ref.kind, one.verb))
         if handler is None:
-            return Again(f"this server does not know how to {one.verb} a {one.ref.kind}", after_s=MAX_BACKOFF_S)
+            # Another one may be newer.
+            return Again(f"this server does not know how to {one.verb} a {one.ref.kind}", after_s=UNKNOWN_S)
         try:
             return await handler(one)
         except Exception as e:
