@@ -32,6 +32,22 @@ async def test_a_host_that_is_left_is_as_it_was_found(hosts: Hosts, reach: Reach
     assert not [line for line in host.processes() if "dstack/agent" in line or "sleep 600" in line]
 
 
+async def test_what_somebody_mounted_below_our_folder_stays(hosts: Hosts, reach: Reach) -> None:
+    host, kept = hosts["host-b"], "/var/lib/dstack/agent/volumes/shared"
+    id, _ = await reach.ready(host)
+    host.run("mkdir", "-p", kept)
+    host.run("mount", "-t", "tmpfs", "tmpfs", kept)
+    try:
+        host.write(f"{kept}/theirs", "precious")
+        await reach.offboard(id)
+        reach.lost(id)
+        assert host.path(f"{kept}/theirs").read_text() == "precious"
+        assert not host.path("/opt/dstack").exists() and not host.path("/var/lib/dstack/host-id").exists()
+    finally:
+        host.run("umount", kept)
+        host.run("rm", "-rf", "/var/lib/dstack")
+
+
 async def test_leaving_a_host_twice_changes_nothing(hosts: Hosts, reach: Reach) -> None:
     id, _ = await reach.ready(hosts["host-a"])
     await reach.offboard(id)

@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
-from typing import Any, Dict
+from typing import Any, Dict, List
 from urllib.parse import quote
 
 from dstack.ssh.remote import service
@@ -30,7 +30,7 @@ def main(request: Dict[str, Any], _: bytes) -> Dict[str, Any]:
             service.remove_unit()
             _remove_from_engine()
             for folder in (service.SOCKET_FOLDER, service.DATA, service.PROGRAMS):
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
         except (service.Failed, OSError, subprocess.SubprocessError, http.client.HTTPException) as e:
             return {"failed": str(e) or type(e).__name__}
     with contextlib.suppress(OSError):
@@ -48,6 +48,29 @@ def _remove_from_engine() -> None:
         _engine("DELETE", "/containers/%s?force=true&v=true" % container["Id"])
     for network in _engine("GET", "/networks?filters=" + filters):
         _engine("DELETE", "/networks/" + network["Id"])
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder; what somebody mounted below it is theirs and stays, with the folders that lead to it."""
+    mounted = {point for point in _mount_points() if point.startswith(folder + "/")}
+    if not mounted:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    emptied = []
+    for path, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(path, name))]
+        folders[:] = [name for name in folders if name not in links and os.path.join(path, name) not in mounted]
+        emptied.append(path)
+        for name in files + links:
+            os.unlink(os.path.join(path, name))
+    for path in reversed(emptied):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
+def _mount_points() -> List[str]:
+    with open("/proc/self/mounts") as f:
+        return [line.split(" ")[1].replace("\\040", " ") for line in f]
 
 
 def _engine(method: str, path: str) -> Any:
