@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dstack.server.journal import Json
 from support.http_api import Api, ended, fleet, reached, task
 
 CANARY = "canary-b7f3-4711"
@@ -83,3 +84,28 @@ def command_lines_with(text: str) -> list[str]:
 
 def files_with(folder: Path, text: str) -> list[str]:
     return [str(path) for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+async def test_a_canary_is_in_no_line_of_the_log_as_json(live: Api) -> None:
+    lines: list[str] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    keeper, root = Keeper(logging.DEBUG), logging.getLogger()
+    keeper.setFormatter(Json())
+    level = root.level
+    root.addHandler(keeper)
+    root.setLevel(logging.DEBUG)
+    try:
+        await live.call("secrets/create_or_update", {"name": "KEY", "value": CANARY})
+        await live.call("fleets/apply", {"plan": {"spec": fleet()}})
+        env = {"KEY": "${{ secrets.KEY }}", "ABSENT": "${{ secrets.absent }}"}
+        await live.call("runs/apply", {"plan": {"run_spec": task("true", name="t", env=env)}})
+        await ended(live, "t")
+    finally:
+        root.removeHandler(keeper)
+        root.setLevel(level)
+    assert lines
+    assert CANARY not in "".join(lines)

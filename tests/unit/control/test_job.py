@@ -326,3 +326,11 @@ def test_a_job_tries_a_bounded_number_of_offers():
 def test_a_job_ends_with_its_instance_for_a_clear_reason(instance_: Instance | None, reason: Reason):
     j = job(on=instance_ or instance(), status=JobStatus.RUNNING, task_started=True)
     assert ended(decided(j, instance_), j)[0] is reason
+
+
+@pytest.mark.parametrize(("minutes", "limit"), [(10, "10m"), (20, "20m")])
+def test_a_job_whose_instance_was_not_ready_says_how_long_it_waited(minutes: int, limit: str):
+    silent = instance(status=InstanceStatus.PROVISIONING)
+    j = job(on=silent, provisioning_deadline=T0 + minutes * 60, last_processed_at=T0)
+    d = decided(j, silent, at=T0 + minutes * 60)
+    assert ended(d, j) == (Reason.WAITING_INSTANCE_LIMIT_EXCEEDED, f"The instance was not ready within {limit}")

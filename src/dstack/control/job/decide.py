@@ -84,7 +84,8 @@ def _late(d: Draft[Job], instance: Instance | None) -> bool:
     if job.provisioning_deadline is None or job.provisioning_deadline > d.now:
         return False
     if instance is None or not instance.linked:
-        limit = wording.duration(JOB_START_S)
+        # Placed on a machine that was still to be made, it had longer than on one that was there.
+        limit = wording.duration(round((job.provisioning_deadline - job.last_processed_at) / 60) * 60)
         ending.begin(d, Reason.WAITING_INSTANCE_LIMIT_EXCEEDED, f"The instance was not ready within {limit}")
     elif job.status is JobStatus.PULLING:
         limit = wording.duration(JOB_PULL_S)
