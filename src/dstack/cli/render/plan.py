@@ -24,10 +24,32 @@ def run_plan(plan: Json, *, verbose: bool = False, width: int | None = None) -> 
     """Properties of the run, then the offers; the latter is empty when there are none."""
     job = plan["job_plans"][0]
     text = properties(_run_rows(plan, job, verbose))
+    kinds = _kinds(plan["job_plans"])
+    if len(kinds) > 1:
+        return "\n\n".join([text, *(_kind(one, count, width) for one, count in kinds)])
     offers = job.get("offers") or []
     if not offers:
         return text
     return f"{text}\n\n{offers_table(job, width)}"
+
+
+def _kinds(job_plans: list[Json]) -> list[tuple[Json, int]]:
+    """Nodes that ask for the same next to one another, and how many they are."""
+    kinds: list[tuple[Json, int]] = []
+    for job in job_plans:
+        asked = job["job_spec"]["requirements"]
+        if kinds and kinds[-1][0]["job_spec"]["requirements"] == asked:
+            kinds[-1] = (kinds[-1][0], kinds[-1][1] + 1)
+        else:
+            kinds.append((job, 1))
+    return kinds
+
+
+def _kind(job: Json, count: int, width: int | None) -> str:
+    first = job["job_spec"]["job_num"]
+    nodes = f"Nodes {first}..{first + count - 1}" if count > 1 else f"Node {first}"
+    head = f" {nodes}: {resources_text(job['job_spec']['requirements']['resources'])}"
+    return f"{head}\n{offers_table(job, width) if job.get('offers') else ' no offers'}"
 
 
 def offers_table(job: Json, width: int | None = None) -> str:

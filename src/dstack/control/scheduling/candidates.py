@@ -208,7 +208,8 @@ def blocks_of(written: int | Literal["auto"], offer: Offer) -> int | Miss:
         return max(gpus or cpus, 1)
     if (gpus or cpus) % written:
         what = f"{gpus} GPUs" if gpus else f"{cpus} cores"
-        return Miss("blocks", f"{what} cannot be divided into {written} blocks", hint="set `blocks: auto`")
+        reason = f"{what} cannot be divided into {written} blocks"
+        return Miss("blocks", reason, nearest=offer.instance_type, hint="set `blocks: auto`")
     return written
 
 

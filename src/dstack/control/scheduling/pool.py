@@ -33,9 +33,11 @@ class Slot:
     def names(self) -> tuple[str, ...]:
         if isinstance(self.machine, NewInstance):
             return ()
-        host = self.machine.host.hostname if self.machine.host else ""
-        data = self.machine.data.hostname if self.machine.data else None
-        return (self.machine.name, host, data or "")
+        instance = self.machine
+        host = instance.host.hostname if instance.host else ""
+        data = instance.data.hostname if instance.data else None
+        written = instance.remote.hop.hostname if instance.remote else ""
+        return (instance.name, host, data or "", written)
 
 
 @dataclass(eq=False, slots=True)
