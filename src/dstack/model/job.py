@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from dstack.model.host import RemoteHost
 from dstack.model.offer import Offer
 from dstack.model.profile import RetryEvent, StartupOrder, StopCriteria
 from dstack.model.requirements import Requirements
@@ -143,6 +144,19 @@ class JobSpec(BaseModel):
     idle_duration_s: float | None = 300.0  # of an instance that is created for it; None: never ends by idling
     retry: Retry | None = None
     utilization: Utilization | None = None
+    inactivity_duration_s: float | None = None  # the job ends when nobody has been in for so long
+    ide: str | None = None  # with which a dev environment is opened
+
+
+class JobSession(BaseModel):
+    """How people get into a running job, by the agent: the door itself is port 10022 of `port_mapping`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    user: str = ""  # the name to log in with
+    host_key: str = ""  # `type base64`, the job's own
+    message: str = ""  # why nobody gets in
+    inactive_since: float | None = None  # None while somebody is in
 
 
 class JobPlace(BaseModel):
@@ -159,6 +173,7 @@ class JobPlace(BaseModel):
     total_blocks: int
     hostname: str | None = None
     created_instance: bool = False  # the instance was made for this job
+    remote: RemoteHost | None = None  # a host of the person's own
 
 
 class DropReason(BaseModel):
@@ -239,6 +254,7 @@ class Job(Row):
     working_dir: str | None = None
     username: str | None = None
     port_mapping: dict[str, int] = {}
+    session: JobSession | None = None
     task_ended: bool = False  # the agent said that nothing of it runs any more
     stop_grace_s: float | None = None  # grace of the last stop that was sent; None: none was
     exit_status: int | None = None

@@ -115,6 +115,10 @@ class TaskReported(_Observation):
     ports: dict[str, int] = {}
     started_at: float | None = None
     finished_at: float | None = None
+    session_user: str = ""
+    session_host_key: str = ""
+    session_message: str = ""
+    inactive_since: float | None = None
 
 
 class GpusMeasured(_Observation):

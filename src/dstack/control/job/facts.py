@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dstack.agentapi import wire
 from dstack.control.kernel import Draft, Received
-from dstack.model.job import Job
+from dstack.model.job import Job, JobSession
 from dstack.model.observation import GpusMeasured, TaskAccepted, TaskLost, TaskRefused, TaskRemoved, TaskReported
 
 _ORDER = {
@@ -65,6 +65,14 @@ def _report(d: Draft[Job], facts: Facts, report: TaskReported) -> None:
         fields["username"] = report.user
     if report.ports:
         fields["port_mapping"] = dict(report.ports)
+    session = JobSession(
+        user=report.session_user,
+        host_key=report.session_host_key,
+        message=report.session_message,
+        inactive_since=report.inactive_since,
+    )
+    if session != JobSession():
+        fields["session"] = session
     if report.started_at is not None and d.row.running_since is None:
         # The agent's clock may be ahead, or behind, which would use up the job's max_duration at once.
         fields["running_since"] = max(min(report.started_at, d.now), d.row.submitted_at)

@@ -85,6 +85,7 @@ class Seating:
             total_blocks=seat.total_blocks,
             hostname=instance.data.hostname if instance.data else None,
             created_instance=seat.created,
+            remote=instance.remote,
         )
         ready = instance.status in (InstanceStatus.IDLE, InstanceStatus.BUSY)
         d.event(wording.status_changed(job, JobStatus.PROVISIONING), wording.target(job))

@@ -24,6 +24,10 @@ def reported(report: TaskReport) -> TaskReported | None:
         ports=dict(report.ports),
         started_at=report.started_at,
         finished_at=report.finished_at,
+        session_user=report.session_user,
+        session_host_key=report.session_host_key,
+        session_message=report.session_message,
+        inactive_since=report.inactive_since,
     )
 
 

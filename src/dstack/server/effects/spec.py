@@ -36,8 +36,11 @@ def task_spec(
     fleet_env: Mapping[str, str],
     settings: Settings,
     nodes: Sequence[Node] = (),
+    keys: Sequence[str] = (),
 ) -> TaskSpec:
     """The task of `job` on `instance`; `nodes` are all of its gang with itself, in their order, () of a single one.
+
+    `keys` are the public keys of those who may enter it.
 
     Raises ValueError naming a reference that cannot be resolved.
     """
@@ -74,6 +77,7 @@ def task_spec(
         log_quota_bytes_per_hour=settings.log_quota_per_hour,
         network="host" if in_container and job.is_gang else "bridge",
         gpus=_leased(job, instance),
+        authorized_keys=list(keys),
         mpi_hostfile="".join(_hostfile(node) for node in nodes),
         mounts=[Mount(target=m.target, path=m.path, name=m.name, optional=m.optional) for m in spec.mounts],
     )

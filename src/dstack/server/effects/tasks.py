@@ -11,6 +11,7 @@ from dstack.model.instance import Instance, InstanceStatus
 from dstack.model.job import Job
 from dstack.model.observation import TaskAccepted, TaskRefused, TaskRemoved, TaskReported
 from dstack.server.effects.acts import Again, Done
+from dstack.server.effects.entrants import keys_of
 from dstack.server.effects.links import HostLinks
 from dstack.server.effects.reports import reported
 from dstack.server.effects.spec import Node, secret_names, task_spec
@@ -48,7 +49,8 @@ class TaskEffects:
         try:
             names = sorted(secret_names(job))
             secrets = await self._secrets_of(job.project_id, names) if names else {}
-            spec = task_spec(job, instance, secrets, _plain(fleet.spec.configuration.env), self._settings, nodes)
+            env, keys = _plain(fleet.spec.configuration.env), await keys_of(self._store.database, job)
+            spec = task_spec(job, instance, secrets, env, self._settings, nodes, keys)
         except (DstackError, ValueError) as e:
             return _refused(act, f"Secrets interpolation error: {e}")
         absent = next((a for a in spec.archives if not self._blobs.has(a.sha256)), None)

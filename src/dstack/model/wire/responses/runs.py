@@ -90,17 +90,55 @@ class JobSpec(Answer):
     working_dir: str | None
 
 
+class SSHConnectionParams(Answer):
+    hostname: str
+    username: str
+    port: int
+
+
+class Hop(Answer):
+    hostname: str
+    port: int
+    user: str
+
+
+class AttachHost(Answer):
+    """The machine to go through."""
+
+    hostname: str | None
+    port: int
+    user: str
+    proxy: Hop | None
+    """Through which it is reached, with the person's own key."""
+    host_key: str | None
+    """`type base64`; null while it is not known."""
+
+
+class Attach(Answer):
+    port: int | None
+    """On the loopback of the host; null: nobody gets in, and `message` says why."""
+    message: str
+    user: str | None = None
+    host_key: str | None = None
+    """The job's own, `type base64`."""
+    host: AttachHost | None = None
+    """Null: the job runs on the server's own machine."""
+
+
 class JobProvisioningData(Answer):
     backend: Backend
     instance_type: InstanceType
     instance_id: str
     hostname: str | None
+    """Where its host is reached over SSH; of jobs on the server's own machine, where they are."""
     region: str
     price: float
     """$ per hour of the blocks that the job holds."""
     username: str
     ssh_port: int | None
+    ssh_proxy: SSHConnectionParams | None
     dockerized: bool
+    """Whether people go through the host to get in."""
     x_backend: OwnBackend
     x_runtime: Runtime
     x_fleet: str
@@ -146,6 +184,8 @@ class JobSubmission(Answer):
     image_pull_progress: ImagePullProgress | None
     x_placement: PlacementReport | None
     """What the last look for a machine found."""
+    x_attach: Attach | None
+    """How to get in over SSH, while the job runs."""
 
 
 class Job(Answer):

@@ -22,7 +22,7 @@ from dstack.server.services.runs.waiting import waiting_for
 from dstack.server.services.wire.jobs import Around
 from dstack.server.services.wire.runs import RunView
 from dstack.server.store.codec import decode
-from dstack.server.store.tables import LIVE_RUN, TABLES, job_gauge, member, project, user
+from dstack.server.store.tables import LIVE_RUN, TABLES, host_access, job_gauge, member, project, user
 
 run_t, job_t, fleet_t = TABLES["run"], TABLES["job"], TABLES["fleet"]
 
@@ -162,8 +162,13 @@ async def _views(connection: AsyncConnection, parts: Parts, found: Sequence[_Nam
         job = decode(Job, row)
         jobs[job.run_id].append(job)
     pulling = [job.id for of_run in jobs.values() for job in of_run if job.status is JobStatus.PULLING]
-    around = Around(parts.settings.default_image, await _names(connection, job_gauge, pulling, "pull", "job_id"))
     now = parts.clock.now()
+    around = Around(
+        parts.settings.default_image,
+        await _names(connection, job_gauge, pulling, "pull", "job_id"),
+        await _host_keys(connection, [job for of_run in jobs.values() for job in of_run]),
+        now,
+    )
     return [
         RunView(
             run=one.run,
@@ -177,6 +182,14 @@ async def _views(connection: AsyncConnection, parts: Parts, found: Sequence[_Nam
         )
         for one in found
     ]
+
+
+async def _host_keys(connection: AsyncConnection, jobs: Sequence[Job]) -> dict[str, str]:
+    """Of the hosts of one's own that jobs run on now, by instance id."""
+    places = [job.place for job in jobs if job.status is JobStatus.RUNNING and job.place and job.place.remote]
+    ids = {place.remote.key: place.instance_id for place in places if place.remote}
+    known = await _names(connection, host_access, set(ids), "host_key", "host")
+    return {ids[host]: key for host, key in known.items()}
 
 
 async def _user_id(connection: AsyncConnection, username: str) -> str:

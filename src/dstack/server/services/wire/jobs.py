@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dstack.model.job import Job, JobPlace, JobStatus, JobTerminationReason
-from dstack.server.services.wire import offers, specs
+from dstack.server.services.wire import entry, offers, specs
 from dstack.server.services.wire.values import backend, instant, plain, stamp
 
 _ERRORS = {
@@ -30,10 +30,12 @@ _STATUS_WORDS = {
 
 @dataclass(frozen=True)
 class Around:
-    """What rendering jobs needs besides them: the default image, and pull progress (JSON text) by job id."""
+    """What rendering jobs needs besides them: the default image, pull progress (JSON text) by job id, the time."""
 
     default_image: str
     pulls: dict[str, str] = field(default_factory=dict)
+    host_keys: dict[str, str] = field(default_factory=dict)  # of hosts that jobs run on, by instance id
+    now: float = 0.0
 
 
 def job(
@@ -62,7 +64,7 @@ def submission(value: Job, around: Around) -> dict[str, Any]:
         "submitted_at": stamp(value.submitted_at),
         "last_processed_at": stamp(value.last_processed_at),
         "finished_at": instant(value.finished_at),
-        "inactivity_secs": None,
+        "inactivity_secs": inactivity(value, around.now),
         "status": str(value.status),
         "status_message": status_message(value),
         "termination_reason": value.termination_reason and str(value.termination_reason),
@@ -74,7 +76,16 @@ def submission(value: Job, around: Around) -> dict[str, Any]:
         "probes": [],
         "image_pull_progress": pull_progress(around.pulls.get(value.id)),
         "x_placement": plain(value.placement),
+        "x_attach": entry.attach(value, around.host_keys),
     }
+
+
+def inactivity(value: Job, now: float) -> int | None:
+    """For how many seconds nobody has been in; None while somebody is, and where that ends nothing."""
+    since = value.session.inactive_since if value.session else None
+    if since is None or value.status is not JobStatus.RUNNING or value.spec.inactivity_duration_s is None:
+        return None
+    return max(0, int(now - since))
 
 
 def status_message(value: Job) -> str:
@@ -104,12 +115,9 @@ def provisioning_data(value: Job) -> dict[str, Any] | None:
         "backend": backend(place.offer.backend),
         "instance_type": offers.instance_type(place.offer),
         "instance_id": place.instance_id,
-        "hostname": place.hostname,
         "region": place.offer.region,
         "price": block_price(place),
-        "username": value.username or "",
-        "ssh_port": None,
-        "dockerized": place.offer.runtime == "docker",
+        **entry.provisioned(value),
         "x_backend": place.offer.backend,
         "x_runtime": place.offer.runtime,
         "x_fleet": place.fleet_name,
