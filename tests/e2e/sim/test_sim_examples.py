@@ -18,4 +18,7 @@ def test_the_examples_of_the_simulated_cloud_run_as_they_stand(product: Product)
     assert "L4:24GB (spot)" in plan and "$0.28" in plan
     said = product.cli("apply", "-y", "-f", str(FOLDER / "train.dstack.yml")).ok()
     assert "trained" in said.out
+    product.cli("apply", "-y", "-f", str(FOLDER / "cluster.dstack.yml")).ok()
+    said = product.cli("apply", "-y", "-f", str(FOLDER / "rendezvous.dstack.yml")).ok()
+    assert "met node 1" in said.out
     assert "A10G" in product.cli("offer", "--gpu", "A10G").ok().out

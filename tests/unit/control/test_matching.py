@@ -316,3 +316,9 @@ def test_a_node_of_several_takes_a_whole_machine():
         asked, [fleet(blocks="auto", placement="cluster")], [half, instance(1, offer=EIGHT, total_blocks=8)], []
     )
     assert [(c.instance and c.instance.num, c.blocks) for c in found.candidates] == [(1, 8)]
+
+
+def test_blocks_into_which_the_gpus_cannot_be_divided_rule_a_machine_out_by_name():
+    drop = dropped(requirements(SMALL), EIGHT, blocks=3)
+    assert (drop.stage, drop.reason, drop.nearest) == ("blocks", "8 GPUs cannot be divided into 3 blocks", "big")
+    assert drop.hint == "set `blocks: auto`"
