@@ -96,7 +96,9 @@ def _http(lifespan: Callable | None) -> FastAPI:
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Clock, hosts: Hosts | None = None) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings, clock: Clock, hosts: Hosts | None = None, store_class: type[Store] = Store
+) -> AsyncIterator[Running]:
     """Everything but HTTP: data folder, database, engine, effects, links. Raises DstackError when it cannot start."""
     with exclusive(settings.data_dir, settings.resolved_database_url):
         file = backends_file.read(settings.data_dir, settings.default_project)
@@ -104,7 +106,7 @@ async def running(settings: Settings, clock: Clock, hosts: Hosts | None = None) 
         cipher, database, token = await _open(settings, clock)
         try:
             me = myself(settings)
-            server = _wire(settings, clock, cipher, database, token, me, hosts)
+            server = _wire(settings, clock, cipher, database, token, me, hosts, store_class)
             await enter(database, settings, me, clock)
             try:
                 async with one_at_a_time(database.url):
@@ -142,6 +144,7 @@ def _wire(
     token: str | None,
     me: Member,
     hosts: Hosts | None,
+    store_class: type[Store],
 ) -> Running:
     owner = me.id
     backends = _backends(settings, clock, cipher, database, hosts)
@@ -151,7 +154,7 @@ def _wire(
     meter = Meter()
     changes = Changes(clock.now(), lambda keys: presence.tell(keys))
     offers = OffersService(backends, clock, me.id)
-    store = Store(database, offers.all)
+    store = store_class(database, offers.all)
     logs = LogStore(settings.storage_dir / "logs", database, changes)
     blobs = BlobStore(settings.storage_dir / "blobs")
     gauges = Gauges(database, changes)
@@ -168,7 +171,8 @@ def _wire(
     acts = ActRunner(store, clock, owner, handlers, settings.act_workers, kick_engine, presence.scan_s, meter)
     describe = within_reach(database, owner, instances.describe)
     measure = {("job", "measure_gpus"): GpuUse(store).measure}
-    probes = ProbeRunner({("instance", "describe_instance"): describe, **measure, **own_work.askers}, kick_engine)
+    askers = {("instance", "describe_instance"): describe, **measure, **own_work.askers}
+    probes = ProbeRunner(askers, kick_engine)
 
     def recorded() -> None:
         acts.kick()
