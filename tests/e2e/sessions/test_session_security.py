@@ -228,6 +228,22 @@ def test_a_persons_key_gives_no_shell_on_the_machine_and_no_other_port(
     assert run(["sftp", "-b", "-", "-F", config, "machine"], input=b"ls\n").returncode != 0
 
 
+def test_a_persons_key_opens_no_socket_of_the_machines_files(tools: Door, machine: int, tmp_path: Path):
+    port = free_port()
+    with socket.socket(socket.AF_UNIX) as service:
+        service.bind(str(tmp_path / "socket"))
+        service.listen()
+        forward = ["ssh", "-F", str(through(tools, machine)), "-N", "-L", f"{port}:{tmp_path}/socket", "machine"]
+        client = subprocess.Popen(forward, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: _listens(port), "the forward")
+        assert answers(port) == b""
+        service.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            service.accept()
+        client.terminate()
+        client.wait()
+
+
 def test_a_key_that_no_task_has_any_more_is_gone_from_the_machine(engine_agent: SessionAgent, fresh, stranger: Person):
     file = engine_agent.folder / "jump" / ".ssh" / "authorized_keys"
     task = fresh(authorized_keys=[stranger.public])
