@@ -94,7 +94,7 @@ def test_every_run_and_job_is_legal_on_the_wire(status: RunStatus, job_status: J
 @pytest.mark.parametrize("reason", [None, *InstanceTerminationReason])
 def test_every_instance_is_legal_on_the_wire(status: InstanceStatus, reason: InstanceTerminationReason | None) -> None:
     row = builders.instance(status=status, termination_reason=reason)
-    openapi.check_schema("Instance", fleets.instance(row, "main", None))
+    openapi.check_schema("Instance", fleets.instance(row, "main", ()))
 
 
 @pytest.mark.parametrize("status", list(FleetStatus))
