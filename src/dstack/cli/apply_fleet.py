@@ -64,8 +64,8 @@ def apply_fleet(client: Client, prepared: Prepared, options: Options) -> int:
         show_fleet_plan(plan, options)
     stop_if_refused(plan)
     fleet = _submitted(client, plan, options)
-    if fleet["spec"]["configuration"].get("ssh_config"):
-        return _hosts(client, fleet, options)
+    if hosts := plan.get("x_hosts"):
+        return _hosts(client, fleet, {host["host"] for host in hosts if host["state"] != "removed"}, options)
     if options.detach:
         put_json(fleet) if options.json else put("Fleet configuration submitted. Exiting...")
         return 0
@@ -76,12 +76,12 @@ def apply_fleet(client: Client, prepared: Prepared, options: Options) -> int:
     return _shown(fleet, options)
 
 
-def _hosts(client: Client, fleet: Json, options: Options) -> int:
+def _hosts(client: Client, fleet: Json, wanted: set[str], options: Options) -> int:
     if options.detach:
         put_json(fleet) if options.json else put("Fleet configuration submitted. Exiting...")
         return 0
     try:
-        return show_hosts(wait_for_hosts(client, fleet), options)
+        return show_hosts(wait_for_hosts(client, fleet, wanted), wanted, options)
     except KeyboardInterrupt:
         return _interrupted(client, fleet, options)
 

@@ -6,7 +6,7 @@ _RUN = "the run, as `Run` of the HTTP API"
 _LIST = 'on one line `{{"project", "{0}": [...]}}`'
 _DELETED = '`{{"deleted": {{"type": "{0}", "name"}}}}`'
 _FLEET_GONE = '`{"deleted": {"type": "fleet", "name", "instances"}}`; `instances` only where not the whole fleet went'
-_PLAN = "the plan, as `RunPlan` or `FleetPlan` of the HTTP API, with `x_report`, `x_notices` and `x_refusals`"
+_PLAN = "the plan, as `RunPlan` or `FleetPlan` of the HTTP API, with `x_report`, `x_notices`, `x_refusals`, `x_hosts`"
 _OFFERS = (
     '`{"project", "user", "requirements", "offers": [{"backend", "region", "instance_type", "resources", "spot", '
     '"price", "availability", "fleet", "instance"}], "total_offers"}`; with `--group-by` `group_by` and `gpus` '
@@ -38,6 +38,9 @@ DOCUMENTS = {
     "dstack fleet get": "the fleet, as `Fleet` of the HTTP API",
     "dstack fleet delete": _FLEET_GONE,
     "dstack fleet delete-instance": _FLEET_GONE,
+    "dstack fleet cordon": "the fleet, as `Fleet` of the HTTP API",
+    "dstack fleet uncordon": "the fleet, as `Fleet` of the HTTP API",
+    "dstack fleet drain": "the fleet, as `Fleet` of the HTTP API, once nothing runs there; with `-d` as it is now",
     "dstack volume": _LIST.format("volumes"),
     "dstack volume list": _LIST.format("volumes"),
     "dstack volume get": "the volume, as `Volume` of the HTTP API",

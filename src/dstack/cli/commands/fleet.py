@@ -61,7 +61,9 @@ def get(name: str | None, fleet_id: str | None, as_json: bool) -> None:
     metavar="NUM",
     help="Only this instance; may be given several times",
 )
-@click.option("--abandon", is_flag=True, help="Do not wait for hosts that do not answer, nor for the proof that machines are gone")
+@click.option(
+    "--abandon", is_flag=True, help="Do not wait for hosts that do not answer, nor for the proof that machines are gone"
+)
 @click.option("-y", "--yes", is_flag=True, help="Ask no questions")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @project_option

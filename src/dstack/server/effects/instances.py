@@ -122,6 +122,9 @@ class InstanceEffects:
         except (DstackError, TimeoutError, OSError) as e:
             why = e.message if isinstance(e, DstackError) else f"{type(e).__name__} while leaving the host"
             waited = self._clock.now() - act.created_at
+            if data is not None and instance.data is None:  # it was never set up: there is nothing to be left
+                await backend.leave(data)
+                return self._seen(act, Gone())
             if data is None or not (abandoned or waited >= FAREWELL_S):
                 return Again(why, after_s=min(MEND_PAUSE_S * 2 ** min(act.attempts, 10), MAX_MEND_PAUSE_S))
             log.warning("instance %s is given up, its host keeps the agent: %s", instance.name, why)
