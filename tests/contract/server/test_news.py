@@ -82,7 +82,7 @@ async def test_what_one_server_tells_the_others_hear_and_itself_does_not(url: st
 
 async def test_a_server_that_hears_another_one_knows_that_it_is_not_alone(url: str):
     a, b = Server(url, "a"), Server(url, "b")
-    async with listening(a, b):
+    async with listening(a), listening(b):
         await a.until("hello")
         assert not a.news.alone
 
