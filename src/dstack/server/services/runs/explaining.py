@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from dstack.control.scheduling.each import hosts_that_do_not_fit
 from dstack.control.wording import duration
 from dstack.model.job import Job, PlacementReport
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
+from dstack.server.services.runs.planning import pool_of
 from dstack.server.services.runs.reading import RunKey, get_view
 from dstack.server.services.runs.waiting import job_deadline, job_waits_for
 from dstack.server.services.wire import jobs as wire_jobs
@@ -20,13 +22,26 @@ async def why(parts: Parts, access: Access, name: str) -> dict[str, Any]:
     """Facts of each job, and `lines` for people. Raises ResourceNotFound."""
     view = await get_view(parts, access, RunKey(name))
     jobs = current(view.jobs)
+    hosts = await _hosts(parts, access, jobs)
     return {
         "name": view.run.name,
         "status": str(view.run.status),
         "status_message": wire_runs.status_message(view.run, view.jobs),
         "jobs": [_job(one, view.now) for one in jobs],
-        "lines": _lines(view, jobs),
+        "lines": _lines(view, jobs) + hosts,
     }
+
+
+async def _hosts(parts: Parts, access: Access, jobs: list[Job]) -> list[str]:
+    """A line for each host of one's own that cannot take a job which has no place."""
+    job = next((one for one in jobs if one.place is None and one.placement is not None), None)
+    if job is None:
+        return []
+    async with parts.database.read() as connection:
+        pool = await pool_of(connection, access.project.id, ())
+    found = hosts_that_do_not_fit(job.spec.requirements, pool.fleets, pool.instances)
+    lines = [f"  {one.name} ({one.remote.key}): {reason}" for one, reason in found if one.remote]
+    return ["Hosts that do not fit now:", *lines] if lines else []
 
 
 def _job(job: Job, now: float) -> dict[str, Any]:
