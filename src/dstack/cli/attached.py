@@ -6,16 +6,19 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from dstack.api.client import Client
 from dstack.api.logs import LogPiece
 from dstack.cli.ending import EXITED, decisive, exit_code, was_placed
+from dstack.cli.entrance import Entrance
 from dstack.cli.follow import Away, Back, Broken, Changed, LogEnd, Logged, follow_log, watch_run
 from dstack.cli.joblogs import JobLogs
 from dstack.cli.prompts import confirm
 from dstack.cli.render import runs as words
 from dstack.cli.terminal import StatusLine, mute_stdout, put_bytes, say, style
+from dstack.cli.tunnel import Detour, Entered, Lost
 from dstack.errors import DstackError
 
 Json = dict[str, Any]
@@ -25,15 +28,31 @@ LAST_LOG_S = 20.0  # how long the rest of a log may take after the end of the ru
 
 
 class Attached:
-    """One run, followed by threads (its state, the log of each job) and shown by this one."""
+    """One run, followed by threads (its state, the log of each job, the way into it) and shown by this one.
 
-    def __init__(self, client: Client, run: Json, *, assume_yes: bool, show_log: bool = True):
+    `stays`: to leave is the usual end, and no interruption. `since`: what of the log is old, seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        run: Json,
+        *,
+        assume_yes: bool,
+        show_log: bool = True,
+        stays: bool = False,
+        since: float | None = None,
+    ):
         self.run = run
+        self.events: queue.Queue[Any] = queue.Queue(maxsize=1000)
+        self.entrance: Entrance | None = None
+        self.tell: Callable[[str], None] | None = None  # how to say what leads into the run; None: as all talk
+        self._stays = stays
+        self._since = since
         self._client = client
         self._assume_yes = assume_yes
         self._show_log = show_log
         self._name = words.name(run)
-        self._events: queue.Queue[Any] = queue.Queue(maxsize=1000)
         self._stop = threading.Event()
         self._status = StatusLine()
         self._logs = JobLogs()
@@ -61,15 +80,17 @@ class Attached:
         finally:
             self._stop.set()
             self._status.clear()
+            if self.entrance is not None:
+                self.entrance.close()
 
     def _start(self, target: Any, *arguments: Any) -> None:
         """A thread that ends with the command; what it fails with fails here."""
 
         def guarded(client: Client) -> None:
             try:
-                target(client, *arguments, self._events, self._stop)
+                target(client, *arguments, self.events, self._stop)
             except Exception as error:
-                self._events.put(Broken(error))
+                self.events.put(Broken(error))
 
         threading.Thread(target=guarded, args=(self._client.fork(),), daemon=True).start()
 
@@ -85,7 +106,7 @@ class Attached:
             if deadline is not None and time.monotonic() >= deadline:
                 return self._talk("The rest of the log did not come in time; `dstack logs` may have it later")
             try:
-                event = self._events.get(timeout=None if deadline is None else max(0.01, deadline - time.monotonic()))
+                event = self.events.get(timeout=None if deadline is None else max(0.01, deadline - time.monotonic()))
             except queue.Empty:
                 continue
             self._handle(event)
@@ -103,6 +124,8 @@ class Attached:
                 self._talk(f"{error.message}; trying again for {patience_s / 60:g} minutes, the run goes on meanwhile")
             case Back():
                 self._talk("The server answers again")
+            case Entered() | Lost() | Detour():
+                self._show_way(event)
             case Broken(error=error):
                 raise error
 
@@ -113,6 +136,26 @@ class Attached:
         self._follow_newest()
         if not words.finished(run):
             self._show_state(run)
+        for line in self.entrance.changed(run) if self.entrance is not None else ():
+            self._talk(line)
+
+    def _show_way(self, news: Entered | Lost | Detour) -> None:
+        """How to get in is what the command is for: `tell` may put it where data goes."""
+        assert self.entrance is not None
+        lines = self.entrance.told(news)
+        if not isinstance(news, Entered) or news.again:
+            for line in lines:
+                self._talk(line)
+            return
+        self._talk(lines[0]) if self.tell is None else self._told_as_data(lines[0])
+        for line in lines[1:]:
+            (self.tell or say)(line)
+        if self._stays:
+            (self.tell or say)("Press Ctrl+C to detach...")
+
+    def _told_as_data(self, line: str) -> None:
+        self._status.clear()
+        (self.tell or say)(line)
 
     def _follow_newest(self) -> None:
         """Follow the log of the newest submission of each job."""
@@ -146,6 +189,8 @@ class Attached:
         self._was_running = True
 
     def _log(self, submission_id: str, piece: LogPiece) -> None:
+        if self._since is not None and piece.at is not None and piece.at < self._since:
+            return
         self._status.clear()
         if data := self._logs.shown(submission_id, piece.data):
             self._show_running()
@@ -188,6 +233,9 @@ class Attached:
     def _interrupted(self) -> int:
         self._ending = True
         self._talk("")
+        if self._stays:
+            say("Detached")
+            return 0
         if not self._assume_yes and self._wants_stop():
             return self._stop_and_wait()
         say("Detached")

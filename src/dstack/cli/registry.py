@@ -21,6 +21,7 @@ COMMANDS = (
     Entry("plan", "plan:plan", "Show what apply would do, and do nothing"),
     Entry("offer", "offer:offer", "List what backends offer, with prices"),
     Entry("ps", "ps:ps", "List runs"),
+    Entry("attach", "attach:attach", "Get into a run: `ssh RUN`, its ports, its log"),
     Entry("logs", "logs:logs", "Show the logs of a run"),
     Entry("metrics", "metrics:metrics", "Show how much of its machine a run uses"),
     Entry("stop", "stop:stop", "Stop a run"),

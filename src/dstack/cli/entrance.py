@@ -1,0 +1,123 @@
+"""Getting into a run while it is followed: the connection to one of its jobs, its ports here, and what to type."""
+
+from __future__ import annotations
+
+import queue
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from dstack.api.client import Client
+from dstack.cli import forwards
+from dstack.cli.attach_home import AttachHome
+from dstack.cli.forwards import LOCALHOST, Forward
+from dstack.cli.ide import links
+from dstack.cli.render.runs import jobs_of, no_such_job
+from dstack.cli.tunnel import Detour, Entered, Lost, Tunnel
+from dstack.cli.way_in import Way, way_in
+
+Json = dict[str, Any]
+
+News = Entered | Lost | Detour
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person asked for. `replica_num` None is any that runs; `host` is where forwarded ports listen here."""
+
+    ports: tuple[str, ...] = ()
+    host: str = LOCALHOST
+    job_num: int = 0
+    replica_num: int | None = None
+    identity: str | None = None
+
+
+class Entrance:
+    """`events` get what the tunnel has to tell; `told` says it in words. Belongs to one thread."""
+
+    def __init__(self, client: Client, wish: Wish, events: queue.Queue[Any]):
+        self._client, self._wish, self._events = client, wish, events
+        self._home: AttachHome | None = None
+        self._tunnel: Tunnel | None = None
+        self._job: Json | None = None
+        self._run: Json = {}
+        self._closed_door = ""
+
+    def changed(self, run: Json) -> list[str]:
+        """Follow the job to where it is now; lines that a person should read. Raises DstackError."""
+        self._run = run
+        job = self._chosen(run)
+        if job is None:
+            return []
+        self._job, way = job, way_in(run, job)
+        if way is None:
+            if self._tunnel is not None:
+                self._tunnel.lead_to(None)
+            return self._why_closed(job)
+        notes = self._open() if self._tunnel is None else []
+        assert self._tunnel is not None
+        self._tunnel.lead_to(way)
+        return notes
+
+    def told(self, news: News) -> list[str]:
+        """What happened, in lines for people; the first time it is all that they need to get in."""
+        if isinstance(news, Detour):
+            return [f"The connection goes through the server: {news.reason}"]
+        if isinstance(news, Lost):
+            return [f"The connection to the run is lost{f' ({news.reason})' if news.reason else ''}; connecting again"]
+        if news.again:
+            return ["Connected to the run again"]
+        return self._welcome(news)
+
+    def close(self) -> None:
+        """End the connection and leave nothing behind. May be called again."""
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel.close()
+        if self._home is not None:
+            self._home.close()
+
+    def _open(self) -> list[str]:
+        self._home = home = AttachHome()
+        me = self._client.users.me()
+        identity = home.identity(me, (me.get("creds") or {}).get("token") or me["username"], self._wish.identity)
+        project = self._client.project
+        self._tunnel = Tunnel(home, identity, project, self._forwards, self._wish.host, self._events)
+        return list(home.notes)
+
+    def _forwards(self, way: Way, through_server: bool) -> list[Forward]:
+        assert self._job is not None
+        ports = forwards.wanted(self._job["job_spec"], self._wish.ports)
+        return forwards.chosen(ports, self._wish.host, same_machine=way.same_machine(through_server))
+
+    def _welcome(self, news: Entered) -> list[str]:
+        assert self._home is not None
+        way = news.way
+        lines = [f"Attached to run {way.run} (replica={way.replica_num} job={way.job_num})"]
+        if news.forwards:
+            lines.append("Forwarded ports (local -> remote):")
+            lines += [f"  - {self._wish.host}:{each.local} -> {each.remote}" for each in news.forwards]
+        lines += links(self._run, way)
+        command = shlex.join(["ssh", *self._home.arguments, way.alias])
+        return [*lines, f"To connect to the run via SSH, use `{command}`."]
+
+    def _chosen(self, run: Json) -> Json | None:
+        jobs = [job for job in jobs_of(run, self._wish.job_num, self._wish.replica_num) if job["job_submissions"]]
+        if not jobs and run.get("jobs"):
+            raise no_such_job(run, self._wish.job_num, self._wish.replica_num)
+        if self._job is not None and any(_same(job, self._job) for job in jobs):
+            jobs = [job for job in jobs if _same(job, self._job)]
+        return next((job for job in jobs if way_in(run, job)), jobs[0] if jobs else None)
+
+    def _why_closed(self, job: Json) -> list[str]:
+        attach = job["job_submissions"][-1].get("x_attach") or {}
+        message = attach.get("message") or ""
+        if not message or message == self._closed_door:
+            return []
+        self._closed_door = message
+        return [message]
+
+
+def _same(one: Json, other: Json) -> bool:
+    keys = ("job_num", "replica_num")
+    return [one["job_spec"].get(key) for key in keys] == [other["job_spec"].get(key) for key in keys]
