@@ -42,6 +42,7 @@ MAX_CONNECTIONS = 400
 FOLLOW_S = 60.0
 LOOK_S = 1.0
 KNOCKING_S = 0.1
+REST_S = 1.0
 LEGAL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
 
 
@@ -186,7 +187,8 @@ class Door:
         self._connected = connected
         self._place: Dict[str, Any] = {}
         self._socket: Optional[socket.socket] = None
-        self._accepting: Optional[asyncio.Task] = None
+        self._listening = -1
+        self._resting: Optional[asyncio.TimerHandle] = None
 
     async def open(self) -> None:
         """Raises NoServer, NoPlace, OSError, EngineError, EngineUnreachable."""
@@ -208,14 +210,15 @@ class Door:
         self.set_keys(keys.usable(task.spec.authorized_keys if task.spec else []))
         self._socket = _listen(int(task.memo.get("session_port") or 0))
         self.port = self._socket.getsockname()[1]
-        self._accepting = asyncio.ensure_future(self._accept())
+        self._listening = self._socket.fileno()
+        asyncio.get_running_loop().add_reader(self._listening, self._accept)
 
     async def close(self) -> None:
         """Take no more connections; those that are there go on."""
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.gather(self._accepting, return_exceptions=True)
+        if self._resting is not None:
+            self._resting.cancel()
         if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
             self._socket.close()
 
     def set_keys(self, wanted: List[keys.PublicKey]) -> None:
@@ -231,19 +234,26 @@ class Door:
                 pass  # the task may have been deleted meanwhile
         shutil.rmtree(os.path.join(self.task.directory, "sessions"), ignore_errors=True)
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _accept(self) -> None:
+        """Take what knocks. By hand: a cancelled `sock_accept` may, in old Pythons, let go of a number that is somebody
+        else's by then."""
         assert self._socket is not None
-        while True:
-            try:
-                stream, _ = await loop.sock_accept(self._socket)
-            except OSError as e:
-                log.error("task %s: no connection can be taken: %s", self.task.id, e)
-                await asyncio.sleep(1.0)  # no descriptors left: some are given back
-                continue
-            with stream:
-                if self.connections.strangers < MAX_STRANGERS and self.connections.count < MAX_CONNECTIONS:
-                    self._serve(stream)
+        try:
+            stream, _ = self._socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # gone again
+        except OSError as e:
+            log.error("task %s: no connection can be taken: %s", self.task.id, e)
+            self._rest()  # no descriptors left: some are given back
+            return
+        with stream:
+            if self.connections.strangers < MAX_STRANGERS and self.connections.count < MAX_CONNECTIONS:
+                self._serve(stream)
+
+    def _rest(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listening)
+        self._resting = loop.call_later(REST_S, loop.add_reader, self._listening, self._accept)
 
     def _serve(self, stream: socket.socket) -> None:
         stream.setblocking(True)
