@@ -9,9 +9,12 @@ from typing import Any
 from dstack.api.client import Client
 from dstack.cli import profiles
 from dstack.cli.applying import Options, Prepared, agree, body, has_fleets, stop_if_refused, tell_notices
+from dstack.cli.attach_home import public_key_of
 from dstack.cli.attached import Attached
 from dstack.cli.changes import differences
+from dstack.cli.entrance import Entrance, Wish
 from dstack.cli.failures import Quit
+from dstack.cli.forwards import check_free
 from dstack.cli.packing import DEFAULT_LIMIT_BYTES, pack
 from dstack.cli.render import runs as words
 from dstack.cli.render.funnel import MAKE_A_FLEET, NO_FLEETS, no_offers
@@ -19,6 +22,7 @@ from dstack.cli.render.plan import run_plan
 from dstack.cli.terminal import StatusLine, accent, put, put_json, say, style, width
 from dstack.errors import DstackError, UsageError
 from dstack.model.configurations import TaskConfiguration
+from dstack.values.ports import Port
 
 Json = dict[str, Any]
 
@@ -41,7 +45,7 @@ def plan_run(client: Client, prepared: Prepared, options: Options) -> Json:
         "configuration_path": prepared.path,
         "configuration": body(configuration),
         "profile": profile,
-        "ssh_key_pub": None,
+        "ssh_key_pub": None if options.ssh_identity is None else public_key_of(options.ssh_identity),
     }
     return client.runs.plan(
         spec, max_offers=options.max_offers, full_offers=options.full_offers, unallocated=options.unallocated
@@ -71,6 +75,8 @@ def apply_run(client: Client, prepared: Prepared, options: Options) -> int:
     else:
         show_run_plan(client, plan, options)
     stop_if_refused(plan)
+    if not options.detach:
+        _check_ports(prepared, options)
     run, verb = _submitted(client, plan, options)
     if options.detach:
         if options.json:
@@ -80,10 +86,22 @@ def apply_run(client: Client, prepared: Prepared, options: Options) -> int:
         return 0
     say(f"Run {accent(words.name(run))} {verb}")
     attached = Attached(client, run, assume_yes=options.yes, show_log=not options.json)
+    wish = Wish(host=options.host, identity=options.ssh_identity, aside=True)
+    attached.entrance = Entrance(client.fork(), wish, attached.events)
     code = attached.follow()
     if options.json:
         put_json(attached.run)
     return code
+
+
+def _check_ports(prepared: Prepared, options: Options) -> None:
+    """Raises DstackError when one is taken: better told before the machine is there than after."""
+    for port in getattr(prepared.configuration, "ports", ()):
+        if port.local_port is not None:
+            try:
+                check_free(Port(port.local_port, port.container_port), options.host)
+            except DstackError as e:
+                raise DstackError(f"Failed to submit: {e.message}", hint=e.hint) from None
 
 
 def _uploaded(client: Client, prepared: Prepared) -> list[Json]:

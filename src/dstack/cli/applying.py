@@ -12,6 +12,7 @@ from typing import Any
 from dstack.api.client import Client
 from dstack.cli import discovery
 from dstack.cli.failures import Quit
+from dstack.cli.forwards import LOCALHOST
 from dstack.cli.overrides import Configuration, Overrides, applied
 from dstack.cli.prompts import confirm
 from dstack.cli.terminal import error, say, warn
@@ -37,6 +38,8 @@ class Options:
     unallocated: bool = False
     profile: str | None = None
     no_profile: bool = False
+    host: str = LOCALHOST
+    ssh_identity: str | None = None
     overrides: Overrides = field(default_factory=Overrides)
 
 

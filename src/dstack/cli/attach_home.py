@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from dstack.errors import DstackError
 from dstack.ssh.config import SshConfig, included, make_private, replace
 
 Json = dict[str, Any]
+
+KEYGEN_S = 20.0
 
 
 class AttachHome:
@@ -67,6 +70,27 @@ class AttachHome:
             except OSError as e:
                 self.notes.append(f"{own} cannot be changed ({e.strerror}), so plain `ssh RUN` does not work")
         return ["-F", str(self.config.path)]
+
+
+def public_key_of(identity: str) -> str:
+    """The public half of a private key: the file beside it, or what ssh-keygen makes of it. Raises DstackError."""
+    path = Path(identity).expanduser()
+    beside = path.with_name(f"{path.name}.pub")
+    if beside.is_file():
+        return beside.read_text(errors="replace").strip()
+    if not path.is_file():
+        raise DstackError(f"--ssh-identity {identity}: there is no such file")
+    command = ["ssh-keygen", "-y", "-P", "", "-f", str(path)]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=KEYGEN_S)
+    except (OSError, subprocess.TimeoutExpired):
+        raise DstackError(f"--ssh-identity {identity}: ssh-keygen cannot be run") from None
+    if done.returncode:
+        raise DstackError(
+            f"--ssh-identity {identity}: not a private key, or one with a passphrase",
+            hint=f"`ssh-keygen -y -f {identity} > {identity}.pub` writes its public half beside it",
+        )
+    return done.stdout.strip()
 
 
 def _keep(path: Path, text: str) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 from dstack.api.client import Client
 from dstack.api.logs import LogPiece
 from dstack.cli.ending import EXITED, decisive, exit_code, was_placed
-from dstack.cli.entrance import Entrance
+from dstack.cli.entrance import Entrance, News
 from dstack.cli.follow import Away, Back, Broken, Changed, LogEnd, Logged, follow_log, watch_run
 from dstack.cli.joblogs import JobLogs
 from dstack.cli.prompts import confirm
 from dstack.cli.render import runs as words
 from dstack.cli.terminal import StatusLine, mute_stdout, put_bytes, say, style
-from dstack.cli.tunnel import Detour, Entered, Lost
+from dstack.cli.tunnel import Barred, Detour, Entered, Lost
 from dstack.errors import DstackError
 
 Json = dict[str, Any]
@@ -124,7 +124,7 @@ class Attached:
                 self._talk(f"{error.message}; trying again for {patience_s / 60:g} minutes, the run goes on meanwhile")
             case Back():
                 self._talk("The server answers again")
-            case Entered() | Lost() | Detour():
+            case Entered() | Lost() | Detour() | Barred():
                 self._show_way(event)
             case Broken(error=error):
                 raise error
@@ -139,23 +139,18 @@ class Attached:
         for line in self.entrance.changed(run) if self.entrance is not None else ():
             self._talk(line)
 
-    def _show_way(self, news: Entered | Lost | Detour) -> None:
+    def _show_way(self, news: News) -> None:
         """How to get in is what the command is for: `tell` may put it where data goes."""
         assert self.entrance is not None
         lines = self.entrance.told(news)
-        if not isinstance(news, Entered) or news.again:
+        tell = self.tell if isinstance(news, Entered) and not news.again else None
+        if tell is None:
             for line in lines:
                 self._talk(line)
             return
-        self._talk(lines[0]) if self.tell is None else self._told_as_data(lines[0])
-        for line in lines[1:]:
-            (self.tell or say)(line)
-        if self._stays:
-            (self.tell or say)("Press Ctrl+C to detach...")
-
-    def _told_as_data(self, line: str) -> None:
         self._status.clear()
-        (self.tell or say)(line)
+        for line in [*lines, *(["Press Ctrl+C to detach..."] if self._stays else [])]:
+            tell(line)
 
     def _follow_newest(self) -> None:
         """Follow the log of the newest submission of each job."""

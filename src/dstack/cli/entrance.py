@@ -13,23 +13,28 @@ from dstack.cli.attach_home import AttachHome
 from dstack.cli.forwards import LOCALHOST, Forward
 from dstack.cli.ide import links
 from dstack.cli.render.runs import jobs_of, no_such_job
-from dstack.cli.tunnel import Detour, Entered, Lost, Tunnel
+from dstack.cli.tunnel import Barred, Detour, Entered, Lost, Tunnel
 from dstack.cli.way_in import Way, way_in
+from dstack.errors import DstackError
 
 Json = dict[str, Any]
 
-News = Entered | Lost | Detour
+News = Entered | Lost | Detour | Barred
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a person asked for. `replica_num` None is any that runs; `host` is where forwarded ports listen here."""
+    """What a person asked for. `replica_num` None is any that runs; `host` is where forwarded ports listen here.
+
+    `aside`: the run is followed for its own sake, and how to get in is only told where there is something to see.
+    """
 
     ports: tuple[str, ...] = ()
     host: str = LOCALHOST
     job_num: int = 0
     replica_num: int | None = None
     identity: str | None = None
+    aside: bool = False
 
 
 class Entrance:
@@ -60,14 +65,22 @@ class Entrance:
         return notes
 
     def told(self, news: News) -> list[str]:
-        """What happened, in lines for people; the first time it is all that they need to get in."""
+        """What happened, in lines for people; the first time it is all that they need to get in.
+
+        Raises the error that ends all tries, unless the run is followed for its own sake.
+        """
+        if isinstance(news, Barred):
+            if not self._wish.aside or not isinstance(news.error, DstackError):
+                raise news.error
+            return self._visible([f"note: {news.error.message}"])
         if isinstance(news, Detour):
-            return [f"The connection goes through the server: {news.reason}"]
+            return self._visible([f"The connection goes through the server: {news.reason}"])
         if isinstance(news, Lost):
-            return [f"The connection to the run is lost{f' ({news.reason})' if news.reason else ''}; connecting again"]
+            reason = f" ({news.reason})" if news.reason else ""
+            return self._visible([f"The connection to the run is lost{reason}; connecting again"])
         if news.again:
-            return ["Connected to the run again"]
-        return self._welcome(news)
+            return self._visible(["Connected to the run again"])
+        return self._visible(self._welcome(news))
 
     def close(self) -> None:
         """End the connection and leave nothing behind. May be called again."""
@@ -77,13 +90,19 @@ class Entrance:
         if self._home is not None:
             self._home.close()
 
+    def _visible(self, lines: list[str]) -> list[str]:
+        """To a task without ports nobody needs to get in: `ssh RUN` works, and that is all."""
+        c = self._run["run_spec"]["configuration"]
+        shown = not self._wish.aside or c.get("type") == "dev-environment" or c.get("ports") or self._wish.ports
+        return lines if shown else []
+
     def _open(self) -> list[str]:
         self._home = home = AttachHome()
         me = self._client.users.me()
         identity = home.identity(me, (me.get("creds") or {}).get("token") or me["username"], self._wish.identity)
         project = self._client.project
         self._tunnel = Tunnel(home, identity, project, self._forwards, self._wish.host, self._events)
-        return list(home.notes)
+        return self._visible(list(home.notes))
 
     def _forwards(self, way: Way, through_server: bool) -> list[Forward]:
         assert self._job is not None
@@ -115,7 +134,7 @@ class Entrance:
         if not message or message == self._closed_door:
             return []
         self._closed_door = message
-        return [message]
+        return self._visible([message])
 
 
 def _same(one: Json, other: Json) -> bool:

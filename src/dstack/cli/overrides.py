@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dstack.cli.forwards import parsed
 from dstack.errors import ConfigurationError, UsageError
 from dstack.model.configurations import FleetConfiguration, TaskConfiguration
 from dstack.model.configurations.environment import resolve_env
@@ -30,6 +31,7 @@ _FLAGS = {
     "idle_duration": "--idle-duration",
     "spot_policy": "--spot-policy",
     "retry": "--retry",
+    "ports": "--port",
     "resources": "--gpu, --cpu, --memory and --disk",
 }
 
@@ -42,12 +44,17 @@ class Overrides:
     resources: Mapping[str, str] = field(default_factory=dict)
     env: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()  # values of -p
 
 
 def applied(configuration: Configuration, overrides: Overrides, environ: Mapping[str, str]) -> Configuration:
     """The configuration that is sent: with flags, arguments and the values of its variables."""
     data: dict[str, Any] = configuration.model_dump(mode="json", exclude_unset=True) | {"type": configuration.type}
     changed = {key: value for key, value in overrides.fields.items() if value not in (None, (), "")}
+    if overrides.ports:
+        own = {port.container for port in parsed(overrides.ports)}
+        written = data.get("ports") or []
+        changed["ports"] = [*(port for port in written if _container(port) not in own), *overrides.ports]
     for key in [*changed, *(["resources"] if overrides.resources else [])]:
         if key not in type(configuration).model_fields:
             raise UsageError(f"{_FLAGS.get(key, key)} does not apply to a {configuration.type}")
@@ -61,6 +68,10 @@ def applied(configuration: Configuration, overrides: Overrides, environ: Mapping
     if isinstance(configuration, TaskConfiguration):
         return resolve_env(configuration, given, environ)
     return resolve_env(configuration, given, environ)
+
+
+def _container(port: Any) -> int | None:
+    return port.get("container_port") if isinstance(port, dict) else None
 
 
 def _given_env(items: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:

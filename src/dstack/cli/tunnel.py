@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from dstack.cli.attach_home import AttachHome
-from dstack.cli.follow import Broken
 from dstack.cli.forwards import Forward
 from dstack.cli.ssh_process import SshProcess, is_shared
 from dstack.cli.way_in import Way, reachable, remove_entries, write_entries
@@ -21,6 +20,7 @@ CONNECT_S = 30.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
 PATIENCE = 6  # tries of a connection that never was there
 LOOK_S = 1.0
+END_S = 12.0
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,15 @@ class Detour:
     reason: str
 
 
+@dataclass(frozen=True)
+class Barred:
+    """There is no use in trying."""
+
+    error: Exception
+
+
 class Tunnel:
-    """`events` get `Entered`, `Lost`, `Detour`, and `Broken` when there is no use in trying.
+    """`events` get `Entered`, `Lost`, `Detour`, and `Barred` at the end of all tries.
 
     `forwards` answers what to forward, given the place and whether one goes through the server; asked once for each.
     """
@@ -68,6 +75,7 @@ class Tunnel:
         self._forwards: dict[bool, tuple[Forward, ...]] = {}
         self._serial, self._last_words = "", ""
         self._way: Way | None = None
+        self._written: Way | None = None  # whose entries are in the configuration
         self._news = threading.Condition()
         self._closed = False
         self._process: SshProcess | None = None
@@ -88,12 +96,12 @@ class Tunnel:
     def close(self) -> None:
         """End the connection and take the entries away."""
         with self._news:
-            way, self._closed = self._way, True
+            self._closed = True
             self._news.notify_all()
         if self._thread is not None:
-            self._thread.join(15.0)
-        if way is not None:
-            remove_entries(self._home, way)
+            self._thread.join(END_S)
+        if self._written is not None:
+            remove_entries(self._home, self._written)
 
     def _run(self) -> None:
         try:
@@ -108,7 +116,7 @@ class Tunnel:
                 self._pause(way, pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
         except Exception as e:
-            self._events.put(Broken(e))
+            self._events.put(Barred(e))
 
     def _stay(self, way: Way, was_there: bool) -> bool:
         """Connect and stay until it breaks; whether it was there at all."""
@@ -116,6 +124,9 @@ class Tunnel:
             self._serial, self._through_server = way.serial, False  # another attempt, maybe at another place
         if not self._through_server and not reachable(way):
             self._detour("there is no route to it from here")
+        if not self._current(way):
+            return False
+        self._written = way
         socket = write_entries(self._home, way, self._identity, self._project, self._through_server)
         if is_shared(self._home.arguments, way.alias, socket):
             self._events.put(Entered(way, self._through_server, was_there, True, self._wanted(way, shared=True)))
@@ -125,7 +136,7 @@ class Tunnel:
         forwards = self._wanted(way)
         process = SshProcess(self._home.arguments, way.alias, forwards, self._host)
         try:
-            if not process.wait_ready(CONNECT_S):
+            if not self._ready(process, way):
                 self._failed(process, way)
                 return False
             self._events.put(Entered(way, self._through_server, was_there, False, forwards))
@@ -136,6 +147,13 @@ class Tunnel:
         if self._current(way):
             self._events.put(Lost(_last_line(process.said)))
         return True
+
+    def _ready(self, process: SshProcess, way: Way) -> bool:
+        deadline = time.monotonic() + CONNECT_S
+        while self._current(way) and not process.ended and time.monotonic() < deadline:
+            if process.wait_ready(0.1):
+                return True
+        return process.wait_ready(0.0)
 
     def _wanted(self, way: Way, *, shared: bool = False) -> tuple[Forward, ...]:
         """Those of a connection that another command holds are its own."""
@@ -148,6 +166,8 @@ class Tunnel:
     def _failed(self, process: SshProcess, way: Way) -> None:
         """Raises DstackError for what another try would meet again."""
         process.close()
+        if not self._current(way):
+            return
         self._last_words = words = _last_line(process.said) or "no answer"
         if "Permission denied" in words and (self._through_server or way.host is None):
             raise DstackError(

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from dstack.cli.applying import Options
+from dstack.cli.forwards import LOCALHOST
 from dstack.cli.names import fleet_names
 from dstack.cli.overrides import Overrides
 from dstack.cli.session import project_option
@@ -108,7 +109,6 @@ def _absent(names: tuple[str, ...], reason: str, *, takes_value: bool = True) ->
 
 
 _REPOS = "repositories are not brought into runs yet; `files` in the configuration uploads local files"
-_FORWARD = "ports are not forwarded to this machine yet"
 REPO_FLAGS: tuple[Decorator, ...] = (
     _absent(("-P", "--repo"), _REPOS),
     _absent(("-t", "--token"), _REPOS),
@@ -118,12 +118,25 @@ _ABSENT: tuple[Decorator, ...] = (
     *REPO_FLAGS,
     _absent(("--repo-branch",), _REPOS),
     _absent(("--repo-hash",), _REPOS),
-    _absent(("-p", "--port"), _FORWARD),
-    _absent(("--host",), _FORWARD),
-    _absent(("--ssh-identity",), "runs are not reached over SSH yet"),
     click.option(
         "--no-repo", is_flag=True, hidden=True, expose_value=False, help="No effect: no repository is mounted anyway"
     ),
+)
+
+
+_SESSION: tuple[Decorator, ...] = (
+    click.option(
+        "-p",
+        "--port",
+        "ports",
+        multiple=True,
+        metavar="MAPPING",
+        help="A local port for a port of the run, `8502:8501` or `*:8501`; may be given several times",
+    ),
+    click.option(
+        "--host", metavar="ADDRESS", default=LOCALHOST, show_default=True, help="Where forwarded ports listen here"
+    ),
+    click.option("--ssh-identity", metavar="FILE", help="The key to log in with, instead of your own of dstack"),
 )
 
 
@@ -144,6 +157,7 @@ apply_flags = _with(
     *_RESOURCES,
     *_PROFILE,
     *_ABSENT,
+    *_SESSION,
     project_option,
     click.argument("run_args", nargs=-1, type=click.UNPROCESSED),
 )
@@ -165,8 +179,10 @@ def options_of(values: dict[str, Any], **more: Any) -> Options:
         fields["idle_duration"] = "off"
     fields["retry"] = _retry(values)
     resources = {key: values[key] for key in ("cpu", "gpu", "memory", "disk") if values[key]}
-    overrides = Overrides(fields, resources, tuple(values.get("env", ())), tuple(values.get("run_args", ())))
+    ports = tuple(values.get("ports", ()))
+    overrides = Overrides(fields, resources, tuple(values.get("env", ())), tuple(values.get("run_args", ())), ports)
     names = ("file", "verbose", "max_offers", "full_offers", "unallocated", "profile", "no_profile")
+    names += ("host", "ssh_identity")
     shared = {key: values[key] for key in names if key in values}
     return Options(json=values["as_json"], overrides=overrides, **shared, **more)
 

@@ -34,7 +34,6 @@ _REFUSED = (
     _Rule("reservation", "reservations are not used yet"),
 )
 _NOTED = (
-    _Rule("ports", "ports are not forwarded to this machine yet"),
     _Rule("backend_options", "none of the backends of this release has options"),
 )
 _NOTED_OF_ONE_NODE = (
