@@ -57,6 +57,10 @@ DOCUMENTS = {
     "dstack secret set": '`{"id", "name"}`',
     "dstack secret delete": _DELETED.format("secret"),
     "dstack why": _WHY,
+    "dstack server doctor": '`{"ok", "checks": [{"name", "ok", "message", "details": [...]}]}`',
+    "dstack server orphans": (
+        '`{"orphans": [...]}`; with `--terminate` `{"terminating": TOKEN}`, with `--settle` `{"settled": TOKEN}`'
+    ),
     "dstack export": '`{"project", "exports": [...]}`',
     "dstack import": '`{"project", "imports": [...]}`',
 }
