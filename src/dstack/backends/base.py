@@ -6,6 +6,7 @@ Expected outcomes are values; surprises are exceptions of `backends.errors`. One
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,6 +133,18 @@ class HostsAgent(Protocol):
 
     async def agent_connect(self, token: str, data: ProvisioningData) -> Connect:
         """How to reach the instance's agent; starts it again if it is not running."""
+        ...
+
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@runtime_checkable
+class OpensPorts(Protocol):
+    """A backend that reaches ports on the loopback of its machines."""
+
+    async def open_port(self, token: str, data: ProvisioningData, port: int) -> Streams:
+        """A connection. Raises BackendError, OSError."""
         ...
 
 

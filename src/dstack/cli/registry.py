@@ -39,6 +39,7 @@ COMMANDS = (
     Entry("import", "sharing:import_", "What others share with the project"),
     Entry("completion", "completion:completion", "A script that makes a shell complete commands and names"),
 )
+HIDDEN = (Entry("ssh-stdio", "ssh_stdio:ssh_stdio", "A run's sshd on stdin and stdout, through the server"),)
 ALIASES = {"destroy": "delete"}
 # Commands of older releases and the words that people try first.
 FORMER = {
@@ -73,4 +74,4 @@ def root_help() -> str:
 def find(name: str) -> Entry | None:
     """The command of that name or alias."""
     name = ALIASES.get(name, name)
-    return next((entry for entry in COMMANDS if entry.name == name), None)
+    return next((entry for entry in (*COMMANDS, *HIDDEN) if entry.name == name), None)

@@ -47,10 +47,15 @@ def project_names(_: click.Context, __: click.Parameter, incomplete: str) -> lis
 
 def connect() -> Client:
     """A client of the project that the running command is about."""
+    entry = entry_of_command()
+    return Client(entry.url, entry.token, entry.name)
+
+
+def entry_of_command() -> config.ProjectEntry:
+    """The project that the running command is about."""
     ctx = click.get_current_context(silent=True)
     chosen = ctx.find_root().meta.get("project") if ctx else None
-    entry = choose(chosen, os.environ)
-    return Client(entry.url, entry.token, entry.name)
+    return choose(chosen, os.environ)
 
 
 def choose(project: str | None, environ: Mapping[str, str]) -> config.ProjectEntry:

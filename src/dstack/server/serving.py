@@ -50,6 +50,7 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
             lifespan="off",
             timeout_graceful_shutdown=int(settings.shutdown_grace_s),
             timeout_keep_alive=75,
+            ws_per_message_deflate=False,  # what is encrypted does not get smaller
         )
         http = _Server(config)
         _stop_on_signals(http, server.parts.changes)

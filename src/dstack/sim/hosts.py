@@ -95,6 +95,11 @@ class PretendHosts:
         self._reach(host, credentials, pinned)
         return tuple(f"{address}: no answer" for address, _ in others if address in self.walled_off)
 
+    async def open_port(
+        self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys, port: int
+    ) -> Streams:
+        raise HostUnreachable("A simulated host has no ports")
+
     async def offboard(self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys) -> None:
         machine = self._reach(host, credentials, pinned)
         self._connections.cut(id)

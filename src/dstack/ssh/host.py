@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dstack.agentapi.client import Connect
 from dstack.agentapi.wire import HostFacts
 from dstack.model.host import HostReport, RemoteHost
+
+if TYPE_CHECKING:
+    from dstack.ssh.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,12 @@ class Hosts(Protocol):
 
         For fleets with `placement: cluster`, once all hosts are onboarded.
         """
+        ...
+
+    async def open_port(
+        self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys, port: int
+    ) -> Streams:
+        """A connection to the port on the host's loopback."""
         ...
 
     async def offboard(self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys) -> None:

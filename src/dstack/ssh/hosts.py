@@ -21,7 +21,7 @@ from dstack.ssh.look import Look
 from dstack.ssh.pool import Link, Pool
 from dstack.ssh.probes import forwarding_allowed, look_at, unreached_from, with_python
 from dstack.ssh.remote_call import PYTHON_PATH, call
-from dstack.ssh.streams import Streams, open_command, open_socket
+from dstack.ssh.streams import Streams, open_command, open_port, open_socket
 
 SOCKET = "/run/dstack/agent.sock"
 SPARES = 7  # more connections to a host whose sshd forwards no sockets; each carries ten channels
@@ -101,6 +101,15 @@ class SshHosts:
     ) -> tuple[str, ...]:
         link = await self._pool.link(id, host, credentials, pinned)
         return await unreached_from(link.connection, others)
+
+    async def open_port(
+        self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys, port: int
+    ) -> Streams:
+        link = await self._pool.link(id, host, credentials, pinned)
+        try:
+            return await open_port(link.connection, port)
+        except asyncssh.ChannelOpenError as e:
+            raise HostUnreachable(f"{host.hop.hostname} does not open the port: {e.reason}") from e
 
     async def offboard(self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys) -> None:
         link = await self._pool.link(id, host, credentials, pinned)

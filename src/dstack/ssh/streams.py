@@ -39,6 +39,13 @@ async def open_socket(connection: asyncssh.SSHClientConnection, path: str) -> St
     return reader, _writer(channel, session, reader)
 
 
+async def open_port(connection: asyncssh.SSHClientConnection, port: int) -> Streams:
+    """A connection to a port of the host's loopback. Raises asyncssh.ChannelOpenError where that is refused."""
+    reader, session = _new_session()
+    channel, _ = await connection.create_connection(lambda: cast(Any, session), "127.0.0.1", port)
+    return reader, _writer(channel, session, reader)
+
+
 async def open_command(connection: asyncssh.SSHClientConnection, command: str) -> Streams:
     """Standard input and output of a command. Raises asyncssh.ChannelOpenError where no more sessions are allowed."""
     reader, session = _new_session()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from dstack.backends.base import (
     InstanceState,
     ListedInstance,
     OutOfCapacity,
+    Streams,
     Terminated,
     TerminateResult,
 )
@@ -112,6 +114,9 @@ class LocalBackend:
 
     async def agent_connect(self, token: str, data: ProvisioningData) -> Connect:
         return await self._agents.connect(token)
+
+    async def open_port(self, token: str, data: ProvisioningData, port: int) -> Streams:
+        return await asyncio.open_connection("127.0.0.1", port)
 
     async def _host_facts(self) -> HostFacts:
         if self._facts is None:

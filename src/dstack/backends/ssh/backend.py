@@ -14,6 +14,7 @@ from dstack.backends.base import (
     InstanceState,
     ListedInstance,
     Refused,
+    Streams,
     Terminated,
     TerminateResult,
     Unfit,
@@ -120,6 +121,15 @@ class SshBackend:
         try:
             return await self._hosts.agent(instance_id(data), known.remote, known.credentials, known.pinned)
         except (HostUnreachable, HostKeyChanged, AccessDenied, AgentMissing) as e:
+            raise BackendUnavailable(_words(e)) from e
+
+    async def open_port(self, token: str, data: ProvisioningData, port: int) -> Streams:
+        known = await self._book.find(instance_id(data))
+        if known is None:
+            raise BackendUnavailable("the key of the host is not on the server any more")
+        try:
+            return await self._hosts.open_port(instance_id(data), known.remote, known.credentials, known.pinned, port)
+        except (HostUnreachable, HostKeyChanged, AccessDenied) as e:
             raise BackendUnavailable(_words(e)) from e
 
     async def aclose(self) -> None:

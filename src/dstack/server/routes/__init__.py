@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from dstack.server.routes import (
     account,
     backends,
+    entering,
     errors,
     events,
     files,
@@ -50,6 +51,7 @@ MODULES = (
     files,
     repos,
     orphans,
+    entering,
     later,
 )
 
