@@ -33,21 +33,37 @@ def running() -> Iterator[str]:
     if given:
         yield given.rstrip("/")
         return
-    folder = programs()
-    if folder is None:
-        missing("PostgreSQL's server programs are not installed")
-    assert folder is not None
     with tempfile.TemporaryDirectory(prefix="dstack-pg-") as name:
-        base = Path(name)
-        _give_to_postgres(base)
-        _run(folder / "initdb", "-D", str(base / "data"), "-A", "trust", "-U", "postgres", "--no-sync")
-        # Unix socket only: no port to collide with, nobody else can come in.
-        options = f"-k {base} -c listen_addresses='' -c fsync=off -c max_connections=200"
-        _run(folder / "pg_ctl", "-D", str(base / "data"), "-o", options, "-l", str(base / "log"), "-w", "start")
+        own = Own(Path(name))
+        own.start()
         try:
-            yield f"postgresql+asyncpg://postgres@/?host={base}"
+            yield own.url
         finally:
-            _run(folder / "pg_ctl", "-D", str(base / "data"), "-m", "immediate", "-w", "stop")
+            own.stop()
+
+
+class Own:
+    """A server in a folder of its own; `stop` and `start` again keep what it holds."""
+
+    def __init__(self, base: Path):
+        found = programs()
+        if found is None:
+            missing("PostgreSQL's server programs are not installed")
+        assert found is not None
+        self.url = f"postgresql+asyncpg://postgres@/?host={base}"
+        self._programs = found
+        self._base = base
+        _give_to_postgres(base)
+        _run(found / "initdb", "-D", str(base / "data"), "-A", "trust", "-U", "postgres", "--no-sync")
+
+    def start(self) -> None:
+        # Unix socket only: no port to collide with, nobody else can come in.
+        options = f"-k {self._base} -c listen_addresses='' -c fsync=off -c max_connections=200"
+        control = (self._programs / "pg_ctl", "-D", str(self._base / "data"), "-w")
+        _run(*control, "-o", options, "-l", str(self._base / "log"), "start")
+
+    def stop(self) -> None:
+        _run(self._programs / "pg_ctl", "-D", str(self._base / "data"), "-m", "immediate", "-w", "stop")
 
 
 def new_database(server: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fastapi import FastAPI
+from sqlalchemy.engine import make_url
 
 from dstack import __version__
 from dstack.agent.bundle import build
@@ -18,6 +19,7 @@ from dstack.backends.base import Backend, BackendContext
 from dstack.backends.registry import Registry
 from dstack.backends.ssh.backend import SshBackend
 from dstack.clock import Clock, WallClock
+from dstack.errors import DstackError
 from dstack.model.row import Ref
 from dstack.server.auth.cipher import Cipher
 from dstack.server.auth.sealing import open_cipher
@@ -36,6 +38,7 @@ from dstack.server.logs.files import LogStore
 from dstack.server.membership import enter, leave, myself, recheck
 from dstack.server.meter import Meter
 from dstack.server.parts import Parts
+from dstack.server.recovery import Recovery
 from dstack.server.routes import install
 from dstack.server.services import backends_file, bootstrap, chores
 from dstack.server.services.backends import ProjectBackends
@@ -51,6 +54,7 @@ from dstack.server.store.migrate import one_at_a_time, upgrade
 from dstack.server.store.news import News
 from dstack.server.store.servers import Member
 from dstack.server.store.store import Store
+from dstack.server.store.trouble import DatabaseUnavailable
 from dstack.ssh.host import Hosts
 
 log = logging.getLogger(__name__)
@@ -103,7 +107,10 @@ async def running(
     with exclusive(settings.data_dir, settings.resolved_database_url):
         file = backends_file.read(settings.data_dir, settings.default_project)
         settings = with_file(settings, file)
-        cipher, database, token = await _open(settings, clock)
+        try:
+            cipher, database, token = await _open(settings, clock)
+        except DatabaseUnavailable as e:
+            raise DstackError(str(e), hint=_where(settings)) from e
         try:
             me = myself(settings)
             server = _wire(settings, clock, cipher, database, token, me, hosts, store_class)
@@ -120,6 +127,14 @@ async def running(
                 await server.parts.backends.aclose()
         finally:
             await database.close()
+
+
+def _where(settings: Settings) -> str:
+    """What to do about a database that cannot be opened."""
+    if make_url(settings.resolved_database_url).get_backend_name() != "sqlite":
+        return "DSTACK_DATABASE_URL says which one; does it run, and may this machine reach it?"
+    file = make_url(settings.resolved_database_url).database
+    return f"it is the file {file}: restore a backup of it, or `sqlite3 {file} .recover` what can be read"
 
 
 async def _open(settings: Settings, clock: Clock) -> tuple[Cipher, Database, str | None]:
@@ -198,7 +213,9 @@ def _wire(
         owner=owner,
         meter=meter,
     )
-    workers = (meter.run, engine.run, acts.run, links.run, probes.run, presence.run, *((news.run,) if news else ()))
+    recovery = Recovery(database, kick_engine, kick_acts)
+    own = meter.run, recovery.run, engine.run, acts.run, links.run, probes.run, presence.run
+    workers = (*own, *((news.run,) if news else ()))
     return Running(parts, token, workers, presence)
 
 

@@ -14,12 +14,14 @@ from dstack.server.journal import about
 from dstack.server.meter import Meter
 from dstack.server.store.acts import ClaimedAct, Seen
 from dstack.server.store.store import Store
+from dstack.server.store.trouble import DatabaseUnavailable, complain
 
 log = logging.getLogger(__name__)
 LEASE_S = 60.0
 SCAN_S = 60.0
 MAX_BACKOFF_S = 60.0
 UNKNOWN_S = 2.0
+RECORD_AGAIN_S = 1.0  # what was done is not done again because the database could not be told
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class ActRunner:
             claimed = await self._store.claim_acts(self._clock.now(), self._owner, room, LEASE_S, full)
             due = None if claimed else await self._store.next_act_due(self._owner, full)
         except Exception:
-            log.exception("claiming acts failed; trying again")
+            complain(log, "claiming acts failed; trying again")
             return 1.0
         for one in claimed:
             known = one.token in self._running
@@ -127,7 +129,7 @@ class ActRunner:
             try:
                 outcome = await self._outcome(one)
                 how = "done" if isinstance(outcome, Done) else "again"
-                await self._record(self._running[one.token], outcome)
+                await self._recorded(one.token, outcome)
             except Exception:
                 log.exception("act %s of %s %s could not be recorded; it runs again", one.verb, *one.ref)
             finally:
@@ -143,8 +145,15 @@ class ActRunner:
         try:
             return await handler(one)
         except Exception as e:
-            log.exception("act %s of %s %s failed; it runs again", one.verb, *one.ref)
+            complain(log, "act %s of %s %s failed; it runs again", one.verb, *one.ref)
             return Again(f"{type(e).__name__}")
+
+    async def _recorded(self, token: str, outcome: Done | Again) -> None:
+        while True:
+            try:
+                return await self._record(self._running[token], outcome)
+            except DatabaseUnavailable:
+                await asyncio.sleep(RECORD_AGAIN_S)
 
     async def _record(self, one: ClaimedAct, outcome: Done | Again) -> None:
         now = self._clock.now()
@@ -163,4 +172,4 @@ class ActRunner:
                 if self._running:
                     await self._store.extend_acts(list(self._running.values()), self._clock.now() + LEASE_S)
             except Exception:
-                log.exception("claims of running acts could not be extended; trying again")
+                complain(log, "claims of running acts could not be extended; trying again")

@@ -29,11 +29,13 @@ from dstack.server.store.codec import decode
 from dstack.server.store.host_links import Hold, StaleHold
 from dstack.server.store.store import Store
 from dstack.server.store.tables import TABLES
+from dstack.server.store.trouble import complain
 
 log = logging.getLogger(__name__)
 POLL_S = 25.0
 METRICS_EVERY_S = 10.0
 FIRST_RETRY_S, MAX_RETRY_S = 0.2, 30.0
+TROUBLE_RETRY_S = 2.0  # while it is our database that cannot be used
 
 
 class HostLink:
@@ -83,7 +85,8 @@ class HostLink:
                 if self._up and lost is not None and await self._tell_lost(lost):
                     delay = FIRST_RETRY_S
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2))
-                delay = min(delay * 2, MAX_RETRY_S)
+                trouble = self._store.database.trouble.words is not None
+                delay = min(delay * 2, TROUBLE_RETRY_S if trouble else MAX_RETRY_S)
         except StaleHold:
             log.info("%s is linked by another server now", self._instance.name)
         finally:
@@ -103,7 +106,7 @@ class HostLink:
         except* (AgentUnreachable, AgentRefused) as unreachable:
             lost = _first(unreachable)
         except* Exception:
-            log.exception("the link to %s broke; connecting again", self._instance.name)
+            complain(log, "the link to %s broke; connecting again", self._instance.name)
         if stale is not None:
             raise StaleHold(stale)
         return lost
@@ -115,7 +118,7 @@ class HostLink:
             raise
         except Exception:
             # E.g. the server's disk is full. The other links and the server live on; it is told after the next try.
-            log.exception("that %s was lost could not be recorded; trying again", self._instance.name)
+            complain(log, "that %s was lost could not be recorded; trying again", self._instance.name)
             return False
         self._up = False
         return True

@@ -26,6 +26,7 @@ from dstack.server.logs.files import LogStore
 from dstack.server.services.backends import ProjectBackends
 from dstack.server.store.host_links import Hold, Linkable
 from dstack.server.store.store import Store
+from dstack.server.store.trouble import complain
 
 log = logging.getLogger(__name__)
 RETRY_S = 1.0
@@ -92,7 +93,7 @@ class HostLinks:
                     if free:
                         await self._update(group, None)
                 except Exception:
-                    log.exception("host links could not be updated; trying again")
+                    complain(log, "host links could not be updated; trying again")
                     self._noticed |= noticed
                     self._look_for_free |= free
                     await asyncio.sleep(RETRY_S)

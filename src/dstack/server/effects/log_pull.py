@@ -8,6 +8,7 @@ import logging
 from dstack.agentapi.client import AgentClient, AgentRefused
 from dstack.server.logs.files import LogStore
 from dstack.server.store.host_links import Hold
+from dstack.server.store.trouble import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 WAIT_S = 25.0
@@ -25,6 +26,7 @@ class LogPull:
         self._logs = logs
         self._hold = hold
         self._end = asyncio.Event()
+        self._told = ""
 
     async def run(self) -> None:
         """Ends when the log is final. Raises AgentUnreachable when the host is lost, StaleHold when another has it."""
@@ -33,9 +35,12 @@ class LogPull:
                 if await self._pull():
                     self._end.set()
                     return
+                self._told = ""
             except OSError as e:
                 # Disk full or gone: the host keeps the log meanwhile.
-                log.error("the log of job %s cannot be stored: %s; trying again", self._job_id, e.strerror)
+                self._tell(e.strerror or type(e).__name__)
+                await asyncio.sleep(RETRY_S)
+            except DatabaseUnavailable:
                 await asyncio.sleep(RETRY_S)
             except AgentRefused as e:
                 if e.status == 404:
@@ -56,6 +61,12 @@ class LogPull:
         if not self._end.is_set():
             raise TimeoutError  # the link broke meanwhile: asked again over the next one
         return (await self._logs.size(self._job_id)).size
+
+    def _tell(self, words: str) -> None:
+        """Once for as long as it lasts."""
+        if words != self._told:
+            log.error("the log of job %s cannot be stored: %s; trying again", self._job_id, words)
+        self._told = words
 
     async def _pull(self) -> bool:
         have = await self._logs.size(self._job_id)

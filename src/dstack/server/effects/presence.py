@@ -14,6 +14,7 @@ from dstack.server.store.changes import Changes
 from dstack.server.store.news import HELLO, News
 from dstack.server.store.servers import Member, Others, Pulse
 from dstack.server.store.store import Store
+from dstack.server.store.trouble import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 BEAT_S = 1.5
@@ -69,7 +70,8 @@ class Presence:
             except DstackError:
                 raise
             except Exception as e:
-                log.error("the database did not hear that this server lives: %s; trying again", type(e).__name__)
+                if not isinstance(e, DatabaseUnavailable):  # that was told
+                    log.error("the database did not hear that this server lives: %s; trying again", type(e).__name__)
             await asyncio.sleep(BEAT_S)
 
     async def leave(self) -> None:

@@ -12,6 +12,7 @@ from dstack.model.row import Ref
 from dstack.server.journal import about
 from dstack.server.store.database import Database
 from dstack.server.store.rows import row
+from dstack.server.store.trouble import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 MAX_WAITING = 1000
@@ -60,6 +61,7 @@ class ProbeRunner:
                     await self._askers[probe.ref.kind, probe.verb](probe)
                     self._kick_engine()  # the answer may have made something due
                 except Exception as e:
-                    log.warning("probe %s of %s %s failed: %s", probe.verb, *probe.ref, type(e).__name__)
+                    level = logging.DEBUG if isinstance(e, DatabaseUnavailable) else logging.WARNING
+                    log.log(level, "probe %s of %s %s failed: %s", probe.verb, *probe.ref, type(e).__name__)
                 finally:
                     self._waiting.discard((probe.ref, probe.verb))

@@ -19,6 +19,7 @@ from dstack.server.meter import Meter
 from dstack.server.store.claims import Claim
 from dstack.server.store.commit import Committed
 from dstack.server.store.store import Store
+from dstack.server.store.trouble import DatabaseUnavailable, complain
 
 log = logging.getLogger(__name__)
 BATCH = 256
@@ -55,6 +56,7 @@ class Engine:
         self._scan_s = scan_s
         self._meter = meter or Meter()
         self._kicked = asyncio.Event()
+        self._stuck: list[Claim] = []  # of turns that the database cut short: given back as soon as it can be used
 
     def kick(self) -> None:
         """Something became due just now."""
@@ -69,7 +71,7 @@ class Engine:
                     continue
                 due = None if self._kicked.is_set() else await self._store.next_due()
             except Exception:
-                log.exception("engine turn failed; trying again")
+                complain(log, "engine turn failed; trying again")
                 await asyncio.sleep(1.0)
                 continue
             scan_s = self._scan_s()
@@ -82,9 +84,20 @@ class Engine:
 
     async def turn(self) -> int:
         """One turn over up to BATCH due resources; answers how many were claimed."""
+        if self._stuck:
+            await self._store.release(self._stuck, self._clock.now())
+            self._stuck = []
         claims = await self._store.claim_due(self._clock.now(), self._owner, BATCH, LEASE_S)
         if not claims:
             return 0
+        try:
+            await self._turn(claims)
+        except DatabaseUnavailable:
+            self._stuck = claims
+            raise
+        return len(claims)
+
+    async def _turn(self, claims: Sequence[Claim]) -> None:
         began = time.perf_counter()
         snapshots = await self._load(claims)
         batch: list[tuple[Claim, Turn]] = []
@@ -99,18 +112,21 @@ class Engine:
         if poisoned:
             await self._store.release(poisoned, self._clock.now() + POISON_S)
         self._meter.turned(time.perf_counter() - began)
-        return len(claims)
 
     async def _load(self, claims: Sequence[Claim]) -> dict[Ref, Snapshot]:
         """Snapshots by ref. One that cannot be read is absent, and does not stop the others."""
         try:
             return await self._store.load([c.ref for c in claims])
+        except DatabaseUnavailable:
+            raise
         except Exception:
             log.warning("a batch of %d rows could not be loaded; loading one by one", len(claims))
         found: dict[Ref, Snapshot] = {}
         for claim in claims:
             try:
                 found.update(await self._store.load([claim.ref]))
+            except DatabaseUnavailable:
+                raise
             except Exception:
                 log.exception("loading %s %s failed; looked at again in %d s", *claim.ref, int(POISON_S))
         return found
@@ -132,6 +148,8 @@ class Engine:
             return
         try:
             self._dispatched(await self._store.commit(batch, self._clock.now()))
+        except DatabaseUnavailable:
+            raise
         except Exception:
             if len(batch) == 1:
                 log.exception("committing %s %s failed; looked at again in %d s", *batch[0][0].ref, int(POISON_S))

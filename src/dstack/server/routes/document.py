@@ -27,6 +27,7 @@ _REFUSALS = {
     "404": "The project is not there",
     "422": "The body is not what the call expects",
     "500": "Nobody foresaw it; the server's log has more under the number of the incident",
+    "503": "The server cannot use its database or its disk just now; nothing was changed",
 }
 
 

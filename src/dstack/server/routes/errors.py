@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import Any
 
@@ -15,8 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dstack.errors import AccessDenied, DstackError, NotAuthenticated, ResourceExists
 from dstack.ids import new_id
 from dstack.server.routes.reply import reply
+from dstack.server.store.trouble import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
+RETRY_AFTER_S = "5"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class PathNotFound(DstackError):
@@ -28,6 +32,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(IntegrityError, _raced)
+    app.add_exception_handler(DatabaseUnavailable, _unavailable)
+    app.add_exception_handler(OSError, _no_room)
     app.add_middleware(Incidents)
 
 
@@ -75,6 +81,23 @@ async def _raced(_: Request, error: Exception) -> Response:
     return refusal(ResourceExists("It has just been made by another request", hint="look at it, and try again"))
 
 
+async def _unavailable(_: Request, error: Exception) -> Response:
+    return _for_a_while(str(error), "nothing was changed; the server goes on by itself when it can be used again")
+
+
+async def _no_room(_: Request, error: Exception) -> Response:
+    """Files of the server, such as uploads and logs."""
+    if not isinstance(error, OSError) or error.errno not in _NO_ROOM:
+        raise error
+    return _for_a_while("The server's disk is full", "nothing was kept; try again when there is room on it")
+
+
+def _for_a_while(message: str, hint: str) -> Response:
+    response = reply({"detail": [{"msg": message, "code": None}], "hint": hint}, 503)
+    response.headers["Retry-After"] = RETRY_AFTER_S
+    return response
+
+
 class Incidents:
     """Middleware: an exception that nobody foresaw becomes an answer with a number, under which the log has more."""
 
@@ -94,6 +117,8 @@ class Incidents:
 
         try:
             await self._app(scope, receive, watched)
+        except DatabaseUnavailable:
+            return  # in the middle of an answer, which is cut: who follows asks again where it stands
         except Exception as error:
             incident = new_id()
             # Values, where a secret could be, stay out of the log: only where it happened and what kind it was.

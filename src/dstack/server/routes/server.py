@@ -15,12 +15,16 @@ from dstack.server.routes.access import PartsOf, bearer
 from dstack.server.routes.errors import PathNotFound
 from dstack.server.routes.reply import reply
 from dstack.server.services import counts
+from dstack.server.store.trouble import DatabaseUnavailable
 
 router = APIRouter(tags=["server"])
 
 
 @router.get("/healthcheck")
-async def healthcheck() -> Response:
+async def healthcheck(parts: PartsOf) -> Response:
+    """503 while the database cannot be used: a load balancer sends requests to another server then."""
+    if (trouble := parts.database.trouble.words) is not None:
+        raise DatabaseUnavailable(f"The database cannot be used: {trouble}")
     return reply({"status": "running"})
 
 

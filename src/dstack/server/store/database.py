@@ -7,14 +7,17 @@ with "database is locked" at once. So readers say BEGIN, the one writer says BEG
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from dstack.server.store.trouble import Trouble
 
 READERS = 4
 # A server that is frozen in the middle of a transaction keeps its locks for so long, which is less than its lease.
@@ -23,12 +26,16 @@ BUSY_S = 15  # how long another process (a backup, a shell) may hold the file be
 
 
 class Database:
-    """`url` is a SQLAlchemy URL (`sqlite:///path`, `postgresql+asyncpg://...`)."""
+    """`url` is a SQLAlchemy URL (`sqlite:///path`, `postgresql+asyncpg://...`).
+
+    While it cannot be used, transactions end with DatabaseUnavailable, and `trouble` says why.
+    """
 
     def __init__(self, url: str):
         self.url = url
+        self.trouble = Trouble()
         self.sqlite = make_url(url).get_backend_name() == "sqlite"
-        self._file = _SqliteFile(url) if self.sqlite else None
+        self._file = _SqliteFile(url, self.trouble) if self.sqlite else None
         if not self.sqlite:
             self._writer = _postgres(url, "READ COMMITTED", {"idle_in_transaction_session_timeout": FROZEN_MS})
             self._reader = _postgres(url, "REPEATABLE READ", {})
@@ -41,23 +48,29 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """One consistent view of the database."""
-        if self._file is not None:
-            async with self._file.read() as connection:
+        with self.trouble.watch():
+            if self._file is not None:
+                async with self._file.read() as connection:
+                    yield connection
+                return
+            async with AsyncExitStack() as stack:
+                with self.trouble.watch(connecting=True):
+                    connection = await stack.enter_async_context(self._reader.connect())
+                    await connection.begin()
                 yield connection
-            return
-        async with self._reader.connect() as connection:
-            await connection.begin()
-            yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that commits at the end of the block and rolls back when it raises."""
-        if self._file is not None:
-            async with self._file.write() as connection:
+        with self.trouble.watch():
+            if self._file is not None:
+                async with self._file.write() as connection:
+                    yield connection
+                return
+            async with AsyncExitStack() as stack:
+                with self.trouble.watch(connecting=True):
+                    connection = await stack.enter_async_context(self._writer.begin())
                 yield connection
-            return
-        async with self._writer.begin() as connection:
-            yield connection
 
     async def close(self) -> None:
         if self._file is not None:
@@ -87,7 +100,10 @@ class _Inline:
 class _SqliteFile:
     """Readers and the writer of one file. What may wait, for a lock or for the disk, happens in a thread."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, trouble: Trouble):
+        self._path = make_url(url).database
+        self._trouble = trouble
+        self._inode: tuple[int, int] | None = None
         self._write_turn = asyncio.Lock()  # waiting here, in order of arrival, instead of in SQLite's busy loop
         self._room = asyncio.Semaphore(READERS)
         self._writer = _sqlite(url, "BEGIN IMMEDIATE", size=1)
@@ -97,6 +113,7 @@ class _SqliteFile:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         async with self._room:
+            self._still_there()
             with self.reader.connect() as connection:
                 connection.begin()
                 yield cast(AsyncConnection, _Inline(connection))
@@ -104,6 +121,7 @@ class _SqliteFile:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         async with self._write_turn:
+            self._still_there()
             with self._writer.connect() as connection:
                 await self._in_thread(connection.begin)
                 yield cast(AsyncConnection, _Inline(connection))
@@ -113,6 +131,20 @@ class _SqliteFile:
         self._thread.shutdown()
         self.reader.dispose()
         self._writer.dispose()
+
+    def _still_there(self) -> None:
+        """SQLite goes on writing to a file that was moved or deleted, and what it writes would be lost."""
+        try:
+            found = os.stat(self._path or "")
+        except OSError:
+            inode = None
+        else:
+            inode = (found.st_dev, found.st_ino)
+        if self._inode is None:
+            self._inode = inode
+        elif inode != self._inode:
+            why = "was moved or deleted" if inode is None else "is another one now: restart the server to use that"
+            raise self._trouble.happened(f"its file {self._path} {why}")
 
     async def _in_thread(self, step: Callable[[], object]) -> None:
         """Run one step to its end, cancelled or not: nobody else may touch the connection meanwhile."""

@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 from dstack.errors import DstackError
 from dstack.server.store.database import Database
 from dstack.server.store.migrations import HEAD, MIN_COMPATIBLE
+from dstack.server.store.trouble import DatabaseUnavailable, words
 
 log = logging.getLogger(__name__)
 _SCRIPTS = Path(__file__).with_name("migrations")
@@ -127,12 +128,20 @@ def _current_of_file(file: Path) -> str:
         known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
         row = connection.execute(_QUESTION).fetchone() if known else None
         return row[0] if row else "base"
+    except sqlite3.Error as e:
+        raise DatabaseUnavailable(f"The database cannot be used: {words(e) or e}") from e
     finally:
         connection.close()
 
 
 def _make_private(file: Path) -> None:
     """The file, for its owner alone, whatever the folder: it holds what jobs are given, secrets among it."""
+    journal = file.with_name(f"{file.name}-wal")
+    if not file.exists() and journal.exists() and journal.stat().st_size:
+        raise DstackError(
+            f"The database {file} is not there, but its journal {journal} is",
+            hint="what was written last is in it: put the file back beside it, or delete the journal to begin anew",
+        )
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))

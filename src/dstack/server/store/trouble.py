@@ -1,0 +1,125 @@
+"""Storage that fails: which errors mean that the database cannot be used just now, in words, and since when."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+log = logging.getLogger(__name__)
+QUIET_S = 60.0  # trouble that is back within so long is the same one, and not told again
+
+_SQLITE = {
+    sqlite3.SQLITE_BUSY: "another program keeps it locked",
+    sqlite3.SQLITE_LOCKED: "another program keeps it locked",
+    sqlite3.SQLITE_READONLY: "it is read-only",
+    sqlite3.SQLITE_IOERR: "its disk fails",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged",
+    sqlite3.SQLITE_FULL: "its disk is full",
+    sqlite3.SQLITE_CANTOPEN: "its file cannot be opened",
+    sqlite3.SQLITE_NOTADB: "the file is damaged",
+    sqlite3.SQLITE_NOMEM: "there is no memory left",
+}
+# By the class of the SQLSTATE, or the whole of it.
+_POSTGRES = {
+    "53100": "its disk is full",
+    "53300": "it has too many connections",
+    "25006": "it is read-only",
+    "3D000": "there is no database of that name",
+    "08": "the connection to it broke",
+    "53": "it has no room",
+    "57P": "it is being stopped or started",
+    "58": "its disk fails",
+    "XX": "it is damaged",
+}
+
+
+class DatabaseUnavailable(Exception):
+    """The database cannot be used just now; nothing of the transaction was kept. `str` says why, without values.
+
+    Not a DstackError: nobody's request is wrong, and whoever works on asks again.
+    """
+
+
+def words(error: BaseException) -> str | None:
+    """Why the database cannot be used; None: the statement is to blame, or the error has nothing to do with it."""
+    if isinstance(error, DBAPIError):
+        cause = error.orig
+        code = getattr(cause, "sqlite_errorcode", None)
+        if code is not None:
+            return _SQLITE.get(code & 0xFF)
+        if isinstance(cause, sqlite3.Error):
+            return None
+        return _of_state(cause) or ("the connection to it broke" if error.connection_invalidated else None)
+    if isinstance(error, sqlite3.Error):
+        return _SQLITE.get((getattr(error, "sqlite_errorcode", None) or 0) & 0xFF)
+    if isinstance(error, PoolTimeout):
+        return "no connection to it became free"
+    return _of_state(error)
+
+
+def _of_state(error: BaseException | None) -> str | None:
+    state = getattr(error, "sqlstate", None)
+    if not isinstance(state, str):
+        return None
+    return next((_POSTGRES[key] for key in (state, state[:3], state[:2]) if key in _POSTGRES), None)
+
+
+class Trouble:
+    """Tells once that the database cannot be used, and once that it can be again."""
+
+    def __init__(self) -> None:
+        self.words: str | None = None  # None: all is well
+        self.began = asyncio.Event()
+        self._since = 0.0
+        self._told: str | None = None
+        self._over_at = float("-inf")
+
+    @contextmanager
+    def watch(self, *, connecting: bool = False) -> Iterator[None]:
+        """Errors of the database within are DatabaseUnavailable, and told; `connecting`: those of the system, too."""
+        try:
+            yield
+        except Exception as e:
+            why = words(e) or ("it does not answer" if connecting and isinstance(e, OSError) else None)
+            if why is None:
+                raise
+            raise self.happened(why) from e
+
+    def happened(self, why: str) -> DatabaseUnavailable:
+        """Tell it, unless it was; the error to raise."""
+        now = time.monotonic()
+        if self.words is None:
+            self._since = now
+            if now - self._over_at > QUIET_S:
+                self._told = None
+        self.words = why
+        self.began.set()
+        if why != self._told:
+            self._told = why
+            log.error("the database cannot be used: %s; requests are refused, and work waits until it can be", why)
+        return DatabaseUnavailable(f"The database cannot be used: {why}")
+
+    def over(self) -> None:
+        """It can be written again."""
+        if self.words is not None:
+            now = time.monotonic()
+            log.warning("the database can be used again, after %.0f s", now - self._since)
+            self._over_at = now
+        self.words = None
+        self.began.clear()
+
+
+def complain(to: logging.Logger, message: str, *arguments: object) -> None:
+    """Log the exception that is being handled, unless it is one that the database told already."""
+    error = sys.exc_info()[1]
+    rest = error.split(DatabaseUnavailable)[1] if isinstance(error, BaseExceptionGroup) else error
+    level = logging.DEBUG if rest is None or isinstance(rest, DatabaseUnavailable) else logging.ERROR
+    to.log(level, message, *arguments, exc_info=True)
