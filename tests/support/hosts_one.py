@@ -30,6 +30,11 @@ PrintMotd no
 Subsystem sftp internal-sftp
 """
 
+# What useradd and userdel touch and leave behind.
+ACCOUNT_FILES = frozenset(
+    f"/etc/{name}{copy}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid") for copy in ("", "-")
+) | {"/etc/.pwd.lock"}
+
 
 class TestHost:
     """A machine of its own as far as processes, files, network, users and boots go; its kernel is this machine's."""
@@ -164,11 +169,20 @@ class TestHost:
         target.chmod(mode)
 
     def files(self) -> set[str]:
-        """Every file that the host changed or made, but logs and what Docker and passing programs keep."""
+        """Every file that the host changed or made, but logs and what Docker and passing programs keep.
+
+        An account that came and went leaves copies of what was before; what is in the files themselves is compared.
+        """
         top = Path(f"/proc/{self._fabric}/root{self._folder}/rw/upper")
         found = {"/" + str(path.relative_to(top)) for path in top.rglob("*") if not path.is_dir()}
         passing = ("/var/log/", "/var/lib/docker/", "/root/.cache/", "/tmp/", "/root/.docker/", "/etc/docker/key.json")
-        return {path for path in found if not path.startswith(passing) and "__pycache__" not in path}
+        found = {path for path in found if not path.startswith(passing) and "__pycache__" not in path}
+        return {path for path in found if path not in ACCOUNT_FILES} | self.accounts()
+
+    def accounts(self) -> set[str]:
+        """The names of its accounts and groups."""
+        lines = (self.path("/etc/passwd").read_text() + self.path("/etc/group").read_text()).splitlines()
+        return {line.split(":")[0] for line in lines}
 
     def processes(self) -> list[str]:
         """Command lines of what runs on it."""

@@ -14,6 +14,9 @@ TOOL_S = 60.0
 WORD = "This key opens runs of dstack, not a shell on the machine that they run on: use `ssh RUN`."
 
 
+COMMENT = "dstack leads people to their tasks"  # tells an account that we made from a person's of the same name
+
+
 class NoAccount(Exception):
     """The account cannot be made; the text says why."""
 
@@ -27,13 +30,16 @@ class JumpAccount:
         self._path = os.path.join(home, ".ssh", "authorized_keys")
 
     def make(self) -> None:
-        """Make the account unless it is there. Raises NoAccount."""
+        """Make the account unless it is there. Raises NoAccount, also where a person has the name."""
         try:
-            pwd.getpwnam(self.name)
+            found = pwd.getpwnam(self.name)
         except KeyError:
             # `*`, not the `!` of a locked account, which sshd without PAM refuses.
             argv = ["useradd", "--system", "--no-create-home", "--home-dir", self.home, "--shell", "/bin/sh"]
-            _run([*argv, "--password", "*", self.name])
+            _run([*argv, "--comment", COMMENT, "--password", "*", self.name])
+        else:
+            if found.pw_gecos != COMMENT and os.path.realpath(found.pw_dir) == os.path.realpath(self.home):
+                raise NoAccount("an account of this name is there and not ours")
         folder = os.path.dirname(self._path)
         try:
             os.makedirs(folder, mode=0o755, exist_ok=True)
@@ -56,7 +62,12 @@ class JumpAccount:
         os.chmod(self._path, 0o644)
 
     def remove(self) -> None:
-        """Take it off the machine. Raises NoAccount when the account stays."""
+        """Take it off the machine; a person's account of the same name stays. Raises NoAccount when ours stays."""
+        try:
+            if pwd.getpwnam(self.name).pw_gecos != COMMENT:
+                return
+        except KeyError:
+            return
         try:
             os.unlink(self._path)
         except FileNotFoundError:
@@ -66,10 +77,6 @@ class JumpAccount:
                 os.rmdir(folder)
             except OSError:
                 pass  # somebody keeps other things there
-        try:
-            pwd.getpwnam(self.name)
-        except KeyError:
-            return
         _run(["userdel", self.name])
 
 

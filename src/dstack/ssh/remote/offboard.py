@@ -27,6 +27,7 @@ def main(request: Dict[str, Any], _: bytes) -> Dict[str, Any]:
     with service.alone():
         try:
             service.stop()
+            service.leave()
             service.remove_unit()
             _remove_from_engine()
             for folder in (service.SOCKET_FOLDER, service.DATA, service.PROGRAMS):

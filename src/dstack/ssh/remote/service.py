@@ -22,6 +22,7 @@ STATE = DATA + "/agent"
 HOST_ID = DATA + "/host-id"  # whose host this is: {"instance", "label"}; no secret
 SOCKET_FOLDER = "/run/dstack"
 SOCKET = SOCKET_FOLDER + "/agent.sock"
+ACCOUNT = "dstack"  # leads people to the doors of their tasks; made by the agent
 LOCK = "/run/lock-dstack-host"  # two servers may come at once
 UNIT_NAME = "dstack-agent.service"
 UNIT = "/etc/systemd/system/" + UNIT_NAME
@@ -190,10 +191,26 @@ def command() -> list:
     """The agent's command line, as the record says."""
     record = read_json(RECORD) or {}
     argv = [record.get("python") or sys.executable, "-IS", LINK, "serve", "--state", STATE, "--socket", SOCKET]
-    argv += ["--runtime", "docker"]
+    argv += ["--runtime", "docker", "--guard", "--jump-account", ACCOUNT]
     if record.get("owner_uid"):
         argv += ["--socket-owner", str(record["owner_uid"])]
     return argv
+
+
+def leave() -> None:
+    """Take away what the agent made outside of its folders: packet rules, the account. Raises Failed."""
+    if not os.path.exists(LINK):
+        return
+    record = read_json(RECORD) or {}
+    done = subprocess.run(
+        [record.get("python") or sys.executable, "-IS", LINK, "leave", "--jump-account", ACCOUNT],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+    )
+    if done.returncode:
+        raise Failed(done.stdout.decode("utf-8", "replace")[-1000:].strip())
 
 
 def last_words() -> str:
