@@ -139,9 +139,3 @@ def test_groups_that_make_no_sense_are_a_usage_error(cli: Cli, words: str, messa
     result = cli.run("offer", "--group-by", words)
     assert result.code == 2
     assert message in result.err
-
-
-def test_flags_of_later_releases_are_refused_by_name(cli: Cli):
-    result = cli.run("apply", "-f", "task.dstack.yml", "--repo", "https://example.com/r.git")
-    assert result.code == 2
-    assert "--repo is not supported yet" in result.err

@@ -14,8 +14,11 @@ from dstack.agent.machine import TaskFailed
 from dstack.agentapi.wire import CREATE_FAILED
 
 
-def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members, each checked, with normalized names. Raises TaskFailed for one that leaves the folder."""
+def members(archive: tarfile.TarFile, free_links: bool = False) -> Iterator[tarfile.TarInfo]:
+    """The members, each checked, with normalized names. Raises TaskFailed for one that leaves the folder.
+
+    With `free_links` symbolic links may lead anywhere, as those of repositories do; nothing is written through them.
+    """
     links = set()
     for member in archive:
         name = _inside(member.name, member.name)
@@ -24,7 +27,8 @@ def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if any(parent in links for parent in _parents(name)):
             raise _refused(member.name, "lies beyond a link")
         if member.issym():
-            _inside(posixpath.join(posixpath.dirname(name), member.linkname), member.name, member.linkname)
+            if not free_links:
+                _inside(posixpath.join(posixpath.dirname(name), member.linkname), member.name, member.linkname)
             links.add(name)
         elif member.islnk():
             member.linkname = _inside(member.linkname, member.name)
@@ -32,6 +36,8 @@ def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
                 raise _refused(member.name, "is a link to a link")
         elif not (member.isfile() or member.isdir()):
             raise _refused(member.name, "is no file, folder or link")
+        elif name in links and free_links:
+            raise _refused(member.name, "takes the place of a link")
         if not member.issym():
             links.discard(name)
         member.name = name
@@ -39,11 +45,11 @@ def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
-def unpack(path: str, target: str) -> None:
+def unpack(path: str, target: str, free_links: bool = False) -> None:
     """Unpack the archive at `path` into the folder `target`, which is made if missing, as the agent's user."""
     os.makedirs(target, exist_ok=True)
     with _open(path) as archive:
-        for member in members(archive):
+        for member in members(archive, free_links):
             if member.isdir():
                 member.mode |= 0o700
             if member.issym() or member.islnk():
@@ -52,10 +58,26 @@ def unpack(path: str, target: str) -> None:
             _extract(archive, member, target)
 
 
-def repack(path: str, output: str, prefix: str, owner: Optional[Callable[[tarfile.TarInfo], None]] = None) -> None:
+def put(path: str, target: str, if_exists: str) -> None:
+    """Unpack the archive; that of a repository (`if_exists` says so) into an empty folder only."""
+    target = os.path.normpath(target)
+    if if_exists and os.path.isdir(target) and os.listdir(target):
+        if if_exists == "skip":
+            return
+        raise not_empty(target)
+    unpack(path, target, if_exists != "")
+
+
+def repack(
+    path: str,
+    output: str,
+    prefix: str,
+    owner: Optional[Callable[[tarfile.TarInfo], None]] = None,
+    free_links: bool = False,
+) -> None:
     """Write a checked copy of the archive at `path` to the file `output`, every name below `prefix` (relative)."""
     with _open(path) as archive, tarfile.open(output, "w", format=tarfile.PAX_FORMAT) as copy:
-        for member in members(archive):
+        for member in members(archive, free_links):
             member.name = posixpath.join(prefix, member.name)
             if member.islnk():
                 member.linkname = posixpath.join(prefix, member.linkname)
@@ -63,6 +85,13 @@ def repack(path: str, output: str, prefix: str, owner: Optional[Callable[[tarfil
             if owner:
                 owner(member)
             copy.addfile(member, archive.extractfile(member) if member.isfile() else None)
+
+
+def not_empty(target: str) -> TaskFailed:
+    return TaskFailed(
+        CREATE_FAILED,
+        "Failed to set up the repo (%s is not empty: give the repo another `path`, or `if_exists: skip`)" % target,
+    )
 
 
 def _open(path: str) -> tarfile.TarFile:

@@ -65,11 +65,16 @@ async def put_archives(
 
     for archive in spec.archives:
         target = resolve(archive.path, account.home, folder)
+        is_repo = archive.if_exists != ""
         try:
+            if is_repo and await _has_content(docker, container, target):
+                if archive.if_exists == "skip":
+                    continue
+                raise archives.not_empty(target)
             missing = [path for path in _ancestry(target) if not await exists(docker, container, path)]
             await _put_folders(docker, container, missing, account, spool)
             prefix = target.lstrip("/") or "."
-            await loop.run_in_executor(None, archives.repack, host.blob(archive.sha256), spool, prefix, own)
+            await loop.run_in_executor(None, archives.repack, host.blob(archive.sha256), spool, prefix, own, is_repo)
             await _put(docker, container, spool)
         except EngineError as e:
             raise TaskFailed(CREATE_FAILED, "The code cannot be unpacked to %s: %s" % (target, e.message)) from None
@@ -125,6 +130,30 @@ async def exists(docker: DockerClient, container: str, path: str) -> bool:
         if e.status != 404:
             raise
         return False
+
+
+async def _has_content(docker: DockerClient, container: str, path: str) -> bool:
+    """Whether there is anything in the folder; of a large one only the beginning is read."""
+    data = b""
+    try:
+        async with await docker.open("GET", "/containers/%s/archive" % container, {"path": path}) as exchange:
+            async for piece in exchange.pieces():
+                data += piece
+                if _count(data) > 1:
+                    return True
+    except EngineError as e:
+        if e.status != 404:
+            raise
+    return _count(data) > 1
+
+
+def _count(data: bytes) -> int:
+    """How many members this beginning of an archive shows, 2 at most."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            return 2 if tar.next() is not None and tar.next() is not None else 1
+    except tarfile.TarError:
+        return 0
 
 
 async def _table(docker: DockerClient, container: str, path: str) -> List[List[str]]:

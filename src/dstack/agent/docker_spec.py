@@ -33,10 +33,10 @@ def agent_label(state: str) -> str:
 
 
 def container_body(
-    spec: TaskSpec, state: str, working_dir: str, init: bool, extras: Sequence[Options] = ()
+    spec: TaskSpec, state: str, working_dir: str, init: bool, extras: Sequence[Options] = (), repo_dir: str = ""
 ) -> Dict[str, Any]:
     """The body of `POST /containers/create`; `extras` (accelerators, mounts) are merged into it, the later ones win."""
-    env = {**place_variables(working_dir), **spec.env}
+    env = {**place_variables(working_dir, repo_dir), **spec.env}
     if spec.mpi_hostfile:
         env.setdefault("DSTACK_MPI_HOSTFILE", MPI_HOSTFILE)
     if spec.home_dir:

@@ -95,14 +95,17 @@ class Start:
         config = image.get("Config") or {}
         user = spec.user or config.get("User") or ""
         folder = spec.working_dir
-        if folder.startswith("~"):
+        repo_dir = next((archive.path for archive in spec.archives if archive.if_exists), "")
+        if folder.startswith("~") or repo_dir.startswith("~"):
             home = spec.home_dir or await self._home(task, spec, user, init)
-            folder = resolve(folder, home, "/")
+            folder = resolve(folder, home, "/") if folder else ""
+            repo_dir = resolve(repo_dir, home, "/") if repo_dir.startswith("~") else repo_dir
         name = resource_name(task.id)
         extras = await self._extras(task, spec)
-        body = container_body(spec, self._state, folder or config.get("WorkingDir") or "/", init, extras)
+        folder = folder or config.get("WorkingDir") or "/"
+        repo_dir = resolve(repo_dir, "", folder) if repo_dir else ""
+        body = container_body(spec, self._state, folder, init, extras, repo_dir)
         await self._docker.json("POST", "/containers/create", {"name": name}, body)
-        folder = body["WorkingDir"]
         task.report.working_dir, task.report.user = folder, user
         spool = os.path.join(task.directory, "spool.tar")
         if spec.mpi_hostfile:

@@ -79,7 +79,7 @@ class ProcessRuntime:
             env["DSTACK_MPI_HOSTFILE"] = _path(task, "mpi_hostfile")
             write_atomic(env["DSTACK_MPI_HOSTFILE"], spec.mpi_hostfile.encode())
         env.update(of_process(await self._gpus.of(task.report.gpus), await self._gpus.facts()))
-        env.update(place_variables(cwd))
+        env.update(place_variables(cwd, _repo_folder(spec, cwd, home)))
         env.update(spec.env)
         cpus = choose_cpus(spec.cpu_limit, host.running())
         task.memo["cpus"] = cpus
@@ -154,7 +154,7 @@ class ProcessRuntime:
         for archive in spec.archives:
             target = os.path.join(cwd, expand(archive.path, home))
             try:
-                await loop.run_in_executor(None, archives.unpack, host.blob(archive.sha256), target)
+                await loop.run_in_executor(None, archives.put, host.blob(archive.sha256), target, archive.if_exists)
             except OSError as e:
                 raise TaskFailed(
                     CREATE_FAILED, "The code cannot be unpacked to %s: %s" % (target, e.strerror)
@@ -254,6 +254,12 @@ class ProcessRuntime:
         except subprocess.TimeoutExpired:
             return  # asked again when the task is removed
         del self._started[task.id]
+
+
+def _repo_folder(spec: TaskSpec, cwd: str, home: str) -> str:
+    """Where the repository is, "" without one."""
+    found = [os.path.join(cwd, expand(archive.path, home)) for archive in spec.archives if archive.if_exists]
+    return os.path.normpath(found[0]) if found else ""
 
 
 def _spec(task: Task) -> TaskSpec:

@@ -65,6 +65,6 @@ class Host(Protocol):
         ...
 
 
-def place_variables(working_dir: str) -> Dict[str, str]:
+def place_variables(working_dir: str, repo_dir: str = "") -> Dict[str, str]:
     """Where the job is, for the job itself; without a repo its folder is the working directory."""
-    return {"DSTACK_WORKING_DIR": working_dir, "DSTACK_REPO_DIR": working_dir}
+    return {"DSTACK_WORKING_DIR": working_dir, "DSTACK_REPO_DIR": repo_dir or working_dir}

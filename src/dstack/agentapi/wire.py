@@ -135,6 +135,9 @@ class CodeArchive:
 
     sha256: str = ""
     path: str = ""  # absolute, or relative to the working directory
+    # Of a repository: what to do when its folder is not empty, `error` or `skip`. Its links may lead anywhere, and
+    # DSTACK_REPO_DIR names its folder. "" is that of files, which go into whatever is there.
+    if_exists: str = ""
 
 
 @dataclass

@@ -23,6 +23,7 @@ class ServerFailed(ServerUnreachable):
 _BY_CODE: dict[str, type[DstackError]] = {
     "resource_exists": ResourceExists,
     "resource_not_exists": ResourceNotFound,
+    "repo_does_not_exist": ResourceNotFound,
     "invalid_credentials": InvalidCredentials,
 }
 TOKEN_HINT = "check the token: `dstack project add --name NAME --url URL --token TOKEN` replaces it"

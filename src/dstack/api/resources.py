@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dstack.api.transport import Transport
+from dstack.errors import ResourceNotFound
 
 Json = dict[str, Any]
 
@@ -125,6 +126,23 @@ class Repos:
         """Register the repo of runs that have none of their own."""
         body = {"repo_id": repo_id, "repo_info": {"repo_type": "virtual"}, "repo_creds": None}
         self._transport.call(f"{self._base}/init", body)
+
+    def init_remote(self, repo_id: str, name: str, creds: Json) -> None:
+        """Register a remote repository, and what the caller's runs fetch it with (the wire's `RemoteRepoCreds`)."""
+        info = {"repo_type": "remote", "repo_name": name}
+        self._transport.call(f"{self._base}/init", {"repo_id": repo_id, "repo_info": info, "repo_creds": creds})
+
+    def creds(self, repo_id: str) -> Json | None:
+        """What the caller registered; None when that is nothing."""
+        body = {"repo_id": repo_id, "include_creds": True}
+        try:
+            return self._transport.call(f"{self._base}/get", body)["repo_creds"]
+        except ResourceNotFound:
+            return None
+
+    def upload_code(self, repo_id: str, data: bytes, sha256: str) -> None:
+        """Store the local changes to a registered repository."""
+        self._transport.upload(f"{self._base}/upload_code?repo_id={quote(repo_id, safe='')}", sha256, data)
 
 
 class Gpus:

@@ -36,10 +36,7 @@ def plan_run(client: Client, prepared: Prepared, options: Options) -> Json:
     profile = profiles.chosen(options.profile, options.no_profile, os.environ)
     spec = {
         "run_name": configuration.name,
-        "repo_id": "none",
-        "repo_data": {"repo_type": "virtual"},
-        "repo_code_hash": None,
-        "repo_dir": None,
+        **_repository(client, prepared, options),
         "file_archives": _uploaded(client, prepared),
         "working_dir": None,
         "configuration_path": prepared.path,
@@ -105,14 +102,26 @@ def _check_ports(prepared: Prepared, options: Options) -> None:
 
 
 def _uploaded(client: Client, prepared: Prepared) -> list[Json]:
-    limit = os.environ.get("DSTACK_SERVER_CODE_UPLOAD_LIMIT", "")
-    limit_bytes = int(limit) if limit.isdigit() and int(limit) else DEFAULT_LIMIT_BYTES
+    limit_bytes = _upload_limit()
     mappings = []
     for file in getattr(prepared.configuration, "files", ()):
         archive = pack(file.local_path, file.path, prepared.folder, limit_bytes)
         stored = client.files.upload(archive.data, archive.sha256)
         mappings.append({"id": stored["id"], "path": archive.path, "hash": archive.sha256})
     return mappings
+
+
+def _upload_limit() -> int:
+    limit = os.environ.get("DSTACK_SERVER_CODE_UPLOAD_LIMIT", "")
+    return int(limit) if limit.isdigit() and int(limit) else DEFAULT_LIMIT_BYTES
+
+
+def _repository(client: Client, prepared: Prepared, options: Options) -> Json:
+    """What the specification says of the repository, which is on its way then."""
+    from dstack.cli.repos import bring
+
+    written = next(iter(getattr(prepared.configuration, "repos", ())), None)
+    return bring(client, written, prepared.folder, options.repo, _upload_limit()).fields()
 
 
 def _submitted(client: Client, plan: Json, options: Options) -> tuple[Json, str]:

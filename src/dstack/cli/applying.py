@@ -15,6 +15,7 @@ from dstack.cli.failures import Quit
 from dstack.cli.forwards import LOCALHOST
 from dstack.cli.overrides import Configuration, Overrides, applied
 from dstack.cli.prompts import confirm
+from dstack.cli.repo_flags import RepoFlags
 from dstack.cli.terminal import error, say, warn
 from dstack.model.configurations.hints import local_files, possible_files
 from dstack.model.configurations.reading import read
@@ -41,6 +42,7 @@ class Options:
     host: str = LOCALHOST
     ssh_identity: str | None = None
     overrides: Overrides = field(default_factory=Overrides)
+    repo: RepoFlags = field(default_factory=RepoFlags)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ _FLAGS = {
     "idle_duration": "--idle-duration",
     "spot_policy": "--spot-policy",
     "retry": "--retry",
+    "repos": "--repo",
     "ports": "--port",
     "resources": "--gpu, --cpu, --memory and --disk",
 }

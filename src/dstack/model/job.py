@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -96,6 +96,23 @@ class JobArchive(BaseModel):
     path: str
 
 
+class JobRepo(BaseModel):
+    """A Git repository in the job: `branch` at `hash`, with the uploaded changes `code_hash` on top."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    url: str | None = None  # without credentials; None: only those who registered it know
+    branch: str | None = None
+    hash: str | None = None
+    code_hash: str | None = None  # of the blob
+    path: str = "."
+    if_exists: Literal["error", "skip"] = "error"
+    single_branch: bool = True
+    user_name: str | None = None
+    user_email: str | None = None
+
+
 class JobMount(BaseModel):
     """A folder of the host in the job: at `path` of the host, or kept there by the agent under `name`."""
 
@@ -134,6 +151,7 @@ class JobSpec(BaseModel):
     registry_password: str | None = None
     env: dict[str, str] = {}
     archives: tuple[JobArchive, ...] = ()
+    repo: JobRepo | None = None
     mounts: tuple[JobMount, ...] = ()
     ports: tuple[dict[str, Any], ...] = ()  # {"container_port", "local_port"}
     shm_gb: float | None = None

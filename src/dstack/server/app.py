@@ -30,6 +30,7 @@ from dstack.server.effects.gpu_use import GpuUse
 from dstack.server.effects.links import HostLinks
 from dstack.server.effects.presence import ACTS, Presence
 from dstack.server.effects.probes import ProbeRunner, within_reach
+from dstack.server.effects.repos import RepoTrees
 from dstack.server.effects.tasks import TaskEffects
 from dstack.server.effects.upkeep import upkeep
 from dstack.server.engine.loop import Dispatch, Engine
@@ -45,6 +46,7 @@ from dstack.server.services.backends import ProjectBackends
 from dstack.server.services.configured import with_file
 from dstack.server.services.hosts import StoredHosts
 from dstack.server.services.offers import OffersService
+from dstack.server.services.repos import resolve_repo_creds
 from dstack.server.services.secrets import resolve_secrets
 from dstack.server.settings import Settings
 from dstack.server.store.blobs import BlobStore
@@ -180,7 +182,9 @@ def _wire(
     of_links = logs, gauges, clock, backends, kick_engine, kick_acts
     links = presence.links = HostLinks(store, me.id, *of_links, lambda: presence.others)
     instances = InstanceEffects(store, backends, clock)
-    tasks = TaskEffects(store, links, blobs, partial(resolve_secrets, database, cipher), settings)
+    creds_of = partial(resolve_repo_creds, database, cipher)
+    trees = RepoTrees(settings.data_dir / "repos", blobs, creds_of, settings.repo_size_limit)
+    tasks = TaskEffects(store, links, blobs, partial(resolve_secrets, database, cipher), settings, trees)
     own_work = upkeep(store, backends, logs, blobs, settings, clock, owner)
     handlers = {**_handlers(instances, tasks), **own_work.handlers}
     acts = ActRunner(store, clock, owner, handlers, settings.act_workers, kick_engine, presence.scan_s, meter)

@@ -58,6 +58,7 @@ class Settings:
     local_docker_host: str | None = None
     default_image: str = DEFAULT_IMAGE
     code_upload_limit: int = 2 * 1024 * 1024
+    repo_size_limit: int = 2 * 1024**3
     log_quota_per_hour: int = 50 * 1024 * 1024
     log_level: str = "info"
     log_format: str = "text"
@@ -111,6 +112,7 @@ class Settings:
             "local_docker_host": env.get("DOCKER_HOST"),
             "default_image": env.get("DSTACK_SERVER_DEFAULT_IMAGE"),
             "code_upload_limit": _int(env, "DSTACK_SERVER_CODE_UPLOAD_LIMIT"),
+            "repo_size_limit": _int(env, "DSTACK_SERVER_REPO_SIZE_LIMIT"),
             "log_quota_per_hour": _int(env, "DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR"),
             "log_level": env.get("DSTACK_SERVER_LOG_LEVEL"),
             "log_format": env.get("DSTACK_LOG_FORMAT"),

@@ -65,7 +65,6 @@ def test_without_a_profile_the_configuration_stands():
 @pytest.mark.parametrize(
     "fields",
     [
-        {"repos": ["."]},
         {"volumes": [{"name": ["v", "w"], "path": "/x"}]},
         {"docker": True}, {"nvcc": True}, {"dstack": True},
         {"reservation": "r"},

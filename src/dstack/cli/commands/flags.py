@@ -11,6 +11,7 @@ from dstack.cli.applying import Options
 from dstack.cli.forwards import LOCALHOST
 from dstack.cli.names import fleet_names
 from dstack.cli.overrides import Overrides
+from dstack.cli.repo_flags import repo_flags, repos_field
 from dstack.cli.session import project_option
 from dstack.errors import UsageError
 
@@ -96,34 +97,17 @@ def _max_offers(default: int) -> Decorator:
     )
 
 
-def _absent(names: tuple[str, ...], reason: str, *, takes_value: bool = True) -> Decorator:
-    """A flag of other releases: refused by name instead of being unknown."""
-
-    def refuse(_: click.Context, parameter: click.Parameter, value: Any) -> None:
-        if value:
-            raise UsageError(f"{parameter.opts[-1]} is not supported yet: {reason}")
-
-    return click.option(
-        *names, is_flag=not takes_value, hidden=True, expose_value=False, callback=refuse, help="Not supported yet"
-    )
-
-
-_REPOS = "repositories are not brought into runs yet; `files` in the configuration uploads local files"
-REPO_FLAGS: tuple[Decorator, ...] = (
-    _absent(("-P", "--repo"), _REPOS),
-    _absent(("-t", "--token"), _REPOS),
-    _absent(("--git-identity",), _REPOS),
+CREDENTIAL_FLAGS: tuple[Decorator, ...] = (
+    click.option("-t", "--token", metavar="TOKEN", help="A token that may read the repo over HTTPS"),
+    click.option("--git-identity", metavar="FILE", help="A private key that may read the repo over SSH"),
 )
-_ABSENT: tuple[Decorator, ...] = (
-    *REPO_FLAGS,
-    _absent(("--repo-branch",), _REPOS),
-    _absent(("--repo-hash",), _REPOS),
-    click.option(
-        "--no-repo", is_flag=True, hidden=True, expose_value=False, help="No effect: no repository is mounted anyway"
-    ),
+_REPO: tuple[Decorator, ...] = (
+    click.option("-P", "--repo", metavar="REPO", help="The Git repo, a directory or an address, instead of `repos`"),
+    click.option("--repo-branch", metavar="NAME", help="This branch of it"),
+    click.option("--repo-hash", metavar="COMMIT", help="This commit of it"),
+    click.option("--no-repo", is_flag=True, help="Bring no repo along, whatever the file says"),
+    *CREDENTIAL_FLAGS,
 )
-
-
 _SESSION: tuple[Decorator, ...] = (
     click.option(
         "-p",
@@ -156,7 +140,7 @@ apply_flags = _with(
     *_OFFERS,
     *_RESOURCES,
     *_PROFILE,
-    *_ABSENT,
+    *_REPO,
     *_SESSION,
     project_option,
     click.argument("run_args", nargs=-1, type=click.UNPROCESSED),
@@ -178,13 +162,14 @@ def options_of(values: dict[str, Any], **more: Any) -> Options:
     if values["dont_destroy"]:
         fields["idle_duration"] = "off"
     fields["retry"] = _retry(values)
+    fields["repos"] = repos_field(values)
     resources = {key: values[key] for key in ("cpu", "gpu", "memory", "disk") if values[key]}
     ports = tuple(values.get("ports", ()))
     overrides = Overrides(fields, resources, tuple(values.get("env", ())), tuple(values.get("run_args", ())), ports)
     names = ("file", "verbose", "max_offers", "full_offers", "unallocated", "profile", "no_profile")
     names += ("host", "ssh_identity")
     shared = {key: values[key] for key in names if key in values}
-    return Options(json=values["as_json"], overrides=overrides, **shared, **more)
+    return Options(json=values["as_json"], overrides=overrides, repo=repo_flags(values), **shared, **more)
 
 
 def _retry(values: dict[str, Any]) -> Any:

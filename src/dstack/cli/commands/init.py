@@ -1,29 +1,47 @@
-"""`dstack init`: register the repo of runs that bring no repo of their own."""
+"""`dstack init`: register how this person fetches a repository."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from dstack.cli.commands.flags import REPO_FLAGS
+from dstack.cli.commands.flags import CREDENTIAL_FLAGS
 from dstack.cli.session import connect, project_option
 from dstack.cli.terminal import put, put_json
 
 
-def _repo_flags(function: Any) -> Any:
-    for flag in reversed(REPO_FLAGS):
+def _credential_flags(function: Any) -> Any:
+    for flag in reversed(CREDENTIAL_FLAGS):
         function = flag(function)
     return function
 
 
-@click.command(epilog="Example: dstack init")
+@click.command(epilog="Example: dstack init -P https://github.com/org/private -t $TOKEN")
+@click.option("-P", "--repo", metavar="REPO", help="The Git repo: a directory or an address [default: this directory]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
-@_repo_flags
+@_credential_flags
 @project_option
-def init(as_json: bool) -> None:
-    """Register the project's default repo. Optional: apply does what is needed."""
+def init(repo: str | None, as_json: bool, token: str | None, git_identity: str | None) -> None:
+    """Register credentials for a private Git repo: your runs of this project fetch it with them.
+
+    Without --token and --git-identity: public ones need none, else those that git and gh of this machine have. They
+    are sealed on the server and used for your runs alone. Registering again replaces them.
+    """
+    from dstack.cli.repo_access import accessible
+    from dstack.cli.repo_checkout import in_checkout
+    from dstack.cli.repos import address_of, register
+
+    here = Path.cwd()
+    named = repo or token or git_identity or in_checkout(here)
+    address = address_of(repo or ".", here) if named else None
     with connect() as client:
-        client.repos.init_virtual()
+        if address is None:  # nothing to register: what runs without `repos` need is there
+            client.repos.init_virtual()
+            put_json({"project": client.project, "repo": "none"}) if as_json else put("OK")
+            return
+        access = accessible(client, address, token, git_identity)
+        register(client, address, access)
         project = client.project
-    put_json({"project": project, "repo": "none"}) if as_json else put("OK")
+    put_json({"project": project, "repo": address.id, "url": access.url}) if as_json else put("OK")

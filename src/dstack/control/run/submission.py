@@ -10,7 +10,7 @@ from dstack.control.scheduling.needs import spot_of
 from dstack.ids import derived_id
 from dstack.model.configurations.parts import EnvSentinel, InstanceMountPoint, PortMapping
 from dstack.model.configurations.task import TaskConfiguration
-from dstack.model.job import Job, JobArchive, JobMount, JobSpec, Retry, Utilization
+from dstack.model.job import Job, JobArchive, JobMount, JobRepo, JobSpec, Retry, Utilization
 from dstack.model.profile import (
     DEFAULT_STOP_S,
     CreationPolicy,
@@ -90,6 +90,7 @@ def job_spec(spec: RunSpec, run_name: str, *, job_num: int = 0, replica_num: int
         registry_password=auth.password if auth else None,
         env=_env(c.env),
         archives=tuple(JobArchive(hash=a.hash, path=a.path) for a in spec.file_archives),
+        repo=repository(spec),
         mounts=_mounts(c, job_num),
         ports=tuple({"container_port": m.container_port, "local_port": m.local_port} for m in ports),
         shm_gb=resources.shm_size,
@@ -120,6 +121,30 @@ def next_trigger(spec: RunSpec, now: float) -> float | None:
 def new_jobs(run: Run, attempt: int, now: float) -> tuple[Job, ...]:
     """The submissions of all jobs of a run for one attempt. The same attempt names the same rows."""
     return tuple(_job(run, job_num, attempt, now) for job_num in range(run.spec.configuration.node_count))
+
+
+def repository(spec: RunSpec) -> JobRepo | None:
+    """The repository that the run brings along: what its client found out about it, or the address as written."""
+    written = next(iter(spec.configuration.repos), None)
+    data = spec.repo_data or {}
+    remote = data.get("repo_type") == "remote" and spec.repo_id is not None
+    if not remote and (written is None or written.url is None):
+        return None
+    path = spec.repo_dir or (written.path if written else ".")
+    branch = spec.configuration.single_branch
+    if not remote:
+        assert written is not None
+        found = {"id": spec.repo_id or "none", "url": written.url, "branch": written.branch, "hash": written.hash}
+    else:
+        found = {"id": spec.repo_id, "url": data.get("repo_url") or (written.url if written else None)}
+        found |= {"branch": data.get("repo_branch"), "hash": data.get("repo_hash"), "code_hash": spec.repo_code_hash}
+        found |= {"user_name": data.get("repo_config_name"), "user_email": data.get("repo_config_email")}
+    return JobRepo(
+        path=path,
+        if_exists=written.if_exists if written else "error",
+        single_branch=isinstance(spec.configuration, TaskConfiguration) if branch is None else branch,
+        **{name: value for name, value in found.items() if isinstance(value, str) and value},
+    )
 
 
 def script(commands: tuple[str, ...]) -> str | None:

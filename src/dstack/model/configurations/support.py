@@ -27,7 +27,6 @@ _REFUSED = (
         "one of several network volumes cannot be mounted yet; name one",
         lambda mounts: any(_several(mount) for mount in mounts),
     ),
-    _Rule("repos", "repositories are not brought into the run yet; `files` uploads local files"),
     _Rule("docker", "Docker inside the run is not provided yet"),
     _Rule("nvcc", "the image with the CUDA compiler is not chosen yet; name one with `image`"),
     _Rule("dstack", "the server cannot be reached from inside the run yet"),

@@ -91,7 +91,7 @@ def variables(job: Job, nodes: Sequence[Node]) -> dict[str, str]:
         "DSTACK_RUN_NAME": job.run_name,
         "DSTACK_RUN_ID": job.run_id,
         "DSTACK_JOB_ID": job.id,
-        "DSTACK_REPO_ID": "none",
+        "DSTACK_REPO_ID": job.spec.repo.id if job.spec.repo else "none",
         "DSTACK_NODES_IPS": "\n".join(addresses),
         "DSTACK_MASTER_NODE_IP": addresses[0],
         "DSTACK_NODE_RANK": str(job.job_num),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from dstack.agentapi.client import AgentClient, AgentRefused, AgentUnreachable
@@ -14,6 +15,7 @@ from dstack.server.effects.acts import Again, Done
 from dstack.server.effects.entrants import keys_of
 from dstack.server.effects.links import HostLinks
 from dstack.server.effects.reports import reported
+from dstack.server.effects.repos import RepoTrees, Tree
 from dstack.server.effects.spec import Node, secret_names, task_spec
 from dstack.server.journal import note
 from dstack.server.settings import Settings
@@ -30,12 +32,21 @@ _GOING = (InstanceStatus.TERMINATING, InstanceStatus.TERMINATED)
 
 
 class TaskEffects:
-    def __init__(self, store: Store, links: HostLinks, blobs: BlobStore, secrets_of: SecretsOf, settings: Settings):
+    def __init__(
+        self,
+        store: Store,
+        links: HostLinks,
+        blobs: BlobStore,
+        secrets_of: SecretsOf,
+        settings: Settings,
+        repos: RepoTrees | None = None,
+    ):
         self._store = store
         self._links = links
         self._blobs = blobs
         self._secrets_of = secrets_of
         self._settings = settings
+        self._repos = repos
 
     async def start(self, act: ClaimedAct) -> Done | Again:
         """Hand the task over; a resent one answers the present state, so this may run any number of times."""
@@ -53,11 +64,15 @@ class TaskEffects:
             spec = task_spec(job, instance, secrets, env, self._settings, nodes, keys)
         except (DstackError, ValueError) as e:
             return _refused(act, f"Secrets interpolation error: {e}")
+        try:
+            tree = await self._repos.of(job) if self._repos else None
+        except DstackError as e:
+            return _refused(act, f"Failed to set up the repo ({e.message})")
         absent = next((a for a in spec.archives if not self._blobs.has(a.sha256)), None)
         if absent is not None:
             return _refused(act, f"The code archive {absent.sha256[:12]} is not on the server any more")
         try:
-            report = await self._hand_over(self._links.client(instance.id), spec)
+            report = await self._hand_over(self._links.client(instance.id), spec, tree)
         except AgentUnreachable as e:
             return Again(f"the host does not answer: {e}")
         except AgentRefused as e:
@@ -67,11 +82,15 @@ class TaskEffects:
         self._links.follow(instance.id, report)
         return Done(((act.ref, TaskAccepted()), *((act.ref, r) for r in _news(report))))
 
-    async def _hand_over(self, client: AgentClient, spec: TaskSpec) -> TaskReport:
-        for archive in spec.archives:
-            if not await client.has_blob(archive.sha256):
-                path = self._blobs.path(archive.sha256)
-                await client.put_blob(archive.sha256, path, deadline_s=UPLOAD_DEADLINE_S)
+    async def _hand_over(self, client: AgentClient, spec: TaskSpec, tree: Tree | None) -> TaskReport:
+        sent = [(archive.sha256, self._blobs.path(archive.sha256)) for archive in spec.archives]
+        if tree is not None:
+            # First, so that files may go into it.
+            spec = dataclasses.replace(spec, archives=[tree.archive, *spec.archives])
+            sent.append((tree.archive.sha256, tree.file))
+        for sha256, path in sent:
+            if not await client.has_blob(sha256):
+                await client.put_blob(sha256, path, deadline_s=UPLOAD_DEADLINE_S)
         return await client.put_task(spec)
 
     async def stop(self, act: ClaimedAct) -> Done | Again:

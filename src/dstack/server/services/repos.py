@@ -11,8 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.errors import DstackError
 from dstack.model.wire.requests import RepoCreds, SaveRepo
+from dstack.server.auth.cipher import Cipher
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
+from dstack.server.store.database import Database
 from dstack.server.store.tables import repo, repo_code, repo_creds
 
 
@@ -69,6 +71,17 @@ async def upload_code(parts: Parts, access: Access, repo_id: str, hash_: str, st
         same = [repo_code.c[name] == value for name, value in row.items()]
         if (await connection.execute(select(repo_code.c.size).where(*same))).first() is None:
             await connection.execute(insert(repo_code).values(**row, size=size, created_at=parts.clock.now()))
+
+
+async def resolve_repo_creds(
+    database: Database, cipher: Cipher, project_id: str, repo_id: str, user_id: str
+) -> RepoCreds | None:
+    """What that person registered; None when nothing was."""
+    t = repo_creds.c
+    own = (t.project_id == project_id, t.repo_id == repo_id, t.user_id == user_id)
+    async with database.read() as connection:
+        sealed = (await connection.execute(select(t.value).where(*own))).scalar()
+    return None if sealed is None else RepoCreds.model_validate_json(cipher.decrypt(sealed))
 
 
 async def _find(connection: AsyncConnection, access: Access, repo_id: str) -> Any:

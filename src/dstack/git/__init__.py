@@ -1,0 +1,1 @@
+"""Git repositories of others: their addresses, and getting at them without leaving credentials behind."""
