@@ -35,6 +35,7 @@ class Wish:
     replica_num: int | None = None
     identity: str | None = None
     aside: bool = False
+    log_shown: bool = False  # which has the links of a dev environment
 
 
 class Entrance:
@@ -116,7 +117,8 @@ class Entrance:
         if news.forwards:
             lines.append("Forwarded ports (local -> remote):")
             lines += [f"  - {self._wish.host}:{each.local} -> {each.remote}" for each in news.forwards]
-        lines += links(self._run, way)
+        if not self._wish.log_shown:
+            lines += links(self._run, way)
         command = shlex.join(["ssh", *self._home.arguments, way.alias])
         return [*lines, f"To connect to the run via SSH, use `{command}`."]
 

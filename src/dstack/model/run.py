@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag
 
+from dstack.model.configurations.dev_environment import DevEnvironmentConfiguration
 from dstack.model.configurations.task import TaskConfiguration
 from dstack.model.profile import Profile
 from dstack.model.row import Row, table
@@ -31,6 +32,7 @@ class RunTerminationReason(StrEnum):
     ABORTED_BY_USER = "aborted_by_user"
     MAX_DURATION_EXCEEDED = "max_duration_exceeded"
     TERMINATED_DUE_TO_UTILIZATION_POLICY = "terminated_due_to_utilization_policy"
+    INACTIVITY_DURATION_EXCEEDED = "inactivity_duration_exceeded"
     SERVER_ERROR = "server_error"
 
     @property
@@ -43,6 +45,7 @@ class RunTerminationReason(StrEnum):
             RunTerminationReason.ABORTED_BY_USER,
             RunTerminationReason.MAX_DURATION_EXCEEDED,
             RunTerminationReason.TERMINATED_DUE_TO_UTILIZATION_POLICY,
+            RunTerminationReason.INACTIVITY_DURATION_EXCEEDED,
         ):
             return RunStatus.TERMINATED
         return RunStatus.FAILED
@@ -58,13 +61,22 @@ class FileArchiveMapping(BaseModel):
     hash: str = ""
 
 
+def _type(configuration: Any) -> str:
+    """Older rows leave out that they are tasks."""
+    own = configuration.get("type") if isinstance(configuration, dict) else getattr(configuration, "type", None)
+    return str(own or "task")
+
+
 class RunSpec(BaseModel):
     """The intent: the configuration with everything that the client added. Immutable once submitted."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     run_name: str | None = None
-    configuration: TaskConfiguration
+    configuration: Annotated[
+        Annotated[TaskConfiguration, Tag("task")] | Annotated[DevEnvironmentConfiguration, Tag("dev-environment")],
+        Discriminator(_type),
+    ]
     profile: Profile | None = None
     configuration_path: str | None = None
     working_dir: str | None = None

@@ -60,7 +60,15 @@ def attach(
         run = client.runs.get(run_name)
         if words.finished(run):
             raise DstackError(f"Run {run_name} is {run['status']}", hint=f"`dstack logs {run_name}` shows its log")
-        raise Quit(_stay(client, run, Wish(ports, host, job_num, replica, ssh_identity), logs, since))
+        raise Quit(
+            _stay(
+                client,
+                run,
+                Wish(ports, host, job_num, replica, ssh_identity, log_shown=logs and not since),
+                logs,
+                since,
+            )
+        )
 
 
 def _stay(client: Client, run: Json, wish: Wish, logs: bool, since: str | None) -> int:

@@ -11,6 +11,7 @@ from dstack.cli.render.table import properties, table
 
 Json = dict[str, Any]
 
+DEV = "dev-environment"
 AVAILABILITY = {
     "not_available": "not available",
     "no_quota": "no quota",
@@ -101,11 +102,12 @@ def _run_rows(plan: Json, job: Json, verbose: bool) -> list[tuple[str, str]]:
         ("Creation policy", str(param("creation_policy") or "reuse-or-create")),
         ("Idle duration", idle_text(param("idle_duration"), "5m")),
         ("Max duration", off_text(job["job_spec"].get("max_duration"))),
+        ("Inactivity duration", off_text(configuration.get("inactivity_duration")) if kind == DEV else ""),
         ("Schedule", schedule_text(param("schedule"), plan.get("x_next_triggered_at"))),
         ("Reservation", str(requirements.get("reservation") or "-")),
     ]
     usual = (("Creation policy", "reuse-or-create"), ("Schedule", "-"), ("Reservation", "-"))
-    return rows if verbose else [row for row in rows if row not in usual]
+    return [row for row in rows if row[1] and (verbose or row not in usual)]
 
 
 def _fleet_rows(plan: Json) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from dstack.control import wording
 from dstack.control.job import ending, gang, verdicts
 from dstack.control.job.facts import Facts, absorb
 from dstack.control.kernel import Decision, Draft
-from dstack.control.policy import utilization
+from dstack.control.policy import inactivity, utilization
 from dstack.control.policy.deadlines import JOB_PULL_S, JOB_START_S, RECHECK_S
 from dstack.control.policy.retry import MAX_OFFERS_TRIED
 from dstack.control.run.decide import queue_ref
@@ -40,7 +40,9 @@ def decide(s: JobSnapshot, now: float) -> Decision:
 def _deadlines(job: Job) -> tuple[float | None, ...]:
     if job.status in (JobStatus.PROVISIONING, JobStatus.PULLING):
         return (job.provisioning_deadline,)
-    return (job.max_duration_deadline, job.utilization_check_at) if job.status is JobStatus.RUNNING else ()
+    if job.status is not JobStatus.RUNNING:
+        return ()
+    return (job.max_duration_deadline, job.utilization_check_at, inactivity.next_look(job))
 
 
 def _terminating(d: Draft[Job], instance: Instance | None, facts: Facts) -> tuple[float | None, ...]:
@@ -77,7 +79,7 @@ def _late(d: Draft[Job], instance: Instance | None) -> bool:
     job = d.row
     if job.status is JobStatus.RUNNING:
         if job.max_duration_deadline is None or job.max_duration_deadline > d.now:
-            return False
+            return _deserted(d, instance)
         limit = wording.duration(job.spec.max_duration_s or 0)
         ending.begin(d, Reason.MAX_DURATION_EXCEEDED, f"The run reached its max_duration of {limit}")
         return True
@@ -96,6 +98,27 @@ def _late(d: Draft[Job], instance: Instance | None) -> bool:
         why = f": {start.last_error}" if start is not None and start.last_error else ""
         ending.begin(d, Reason.WAITING_RUNNER_LIMIT_EXCEEDED, f"The agent did not start the job within {limit}{why}")
     return True
+
+
+def _deserted(d: Draft[Job], instance: Instance | None) -> bool:
+    """End the job if nobody was in for too long, warn before. Of a host that does not answer nobody knows."""
+    job = d.row
+    end, warning = inactivity.end_at(job), inactivity.warn_at(job)
+    if end is None or warning is None or job.session is None or _silent(instance):
+        return False
+    limit = wording.duration(job.spec.inactivity_duration_s or 0)
+    if end <= d.now:
+        ending.begin(d, Reason.INACTIVITY_DURATION_EXCEEDED, f"Nobody was connected to the run for {limit}")
+        return True
+    if warning <= d.now and not job.session.warned:
+        left = wording.duration(end - d.now)
+        d.event(f"Nobody is connected to the run. It stops in {left} unless somebody is then", wording.target(job))
+        d.set(session=job.session.model_copy(update={"warned": True}))
+    return False
+
+
+def _silent(instance: Instance | None) -> bool:
+    return instance is None or instance.unreachable_since is not None
 
 
 def _advance(d: Draft[Job], s: JobSnapshot, facts: Facts) -> None:

@@ -19,6 +19,7 @@ _GRACEFUL = frozenset(
         Reason.TERMINATED_BY_SERVER,
         Reason.MAX_DURATION_EXCEEDED,
         Reason.TERMINATED_DUE_TO_UTILIZATION_POLICY,
+        Reason.INACTIVITY_DURATION_EXCEEDED,
     }
 )
 

@@ -65,13 +65,7 @@ def _report(d: Draft[Job], facts: Facts, report: TaskReported) -> None:
         fields["username"] = report.user
     if report.ports:
         fields["port_mapping"] = dict(report.ports)
-    session = JobSession(
-        user=report.session_user,
-        host_key=report.session_host_key,
-        message=report.session_message,
-        inactive_since=report.inactive_since,
-    )
-    if session != JobSession():
+    if (session := _session(d, report)) != (d.row.session or JobSession()):
         fields["session"] = session
     if report.started_at is not None and d.row.running_since is None:
         # The agent's clock may be ahead, or behind, which would use up the job's max_duration at once.
@@ -81,3 +75,20 @@ def _report(d: Draft[Job], facts: Facts, report: TaskReported) -> None:
         if report.exit_code is not None:
             fields["exit_status"] = report.exit_code
     d.set(**fields)
+
+
+def _session(d: Draft[Job], report: TaskReported) -> JobSession:
+    """Time without anybody counts by our clock: that of the host may be wrong."""
+    known = d.row.session or JobSession()
+    if report.inactive_since == known.told_since:
+        since, warned = known.inactive_since, known.warned
+    else:
+        since, warned = None if report.inactive_since is None else d.now, False
+    return JobSession(
+        user=report.session_user,
+        host_key=report.session_host_key,
+        message=report.session_message,
+        inactive_since=since,
+        told_since=report.inactive_since,
+        warned=warned,
+    )

@@ -32,6 +32,11 @@ class DevEnvironmentConfiguration(RunConfiguration):
     inactivity_duration: Annotated[int | None, read_all_by(_inactivity, TEXT, FLAG)] = None
     ports: tuple[PortMapping, ...] = ()
 
+    @property
+    def node_count(self) -> int:
+        """How many jobs run side by side."""
+        return 1
+
     @model_validator(mode="after")
     def _session_agrees(self) -> Self:
         if self.entrypoint is not None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from dstack.errors import ConfigurationError
+from dstack.model.configurations.dev_environment import DevEnvironmentConfiguration
 from dstack.model.configurations.fleet import FleetConfiguration
 from dstack.model.configurations.parts import EnvSentinel, RegistryAuth
 from dstack.model.configurations.task import TaskConfiguration
 from dstack.values.interpolate import interpolate
 
-C = TypeVar("C", TaskConfiguration, FleetConfiguration)
+C = TypeVar("C", TaskConfiguration, DevEnvironmentConfiguration, FleetConfiguration)
 
 
 def resolve_env(configuration: C, given: Mapping[str, str], environ: Mapping[str, str]) -> C:
@@ -29,7 +30,7 @@ def resolve_env(configuration: C, given: Mapping[str, str], environ: Mapping[str
                 missing.append(name)
     known = dict(environ) | {name: value for name, value in values.items() if isinstance(value, str)}
     changed: dict[str, Any] = {"env": values} if values else {}
-    if isinstance(configuration, TaskConfiguration) and configuration.registry_auth is not None:
+    if not isinstance(configuration, FleetConfiguration) and configuration.registry_auth is not None:
         auth = _filled(configuration.registry_auth, known, missing)
         changed |= {} if auth == configuration.registry_auth else {"registry_auth": auth}
     if missing:

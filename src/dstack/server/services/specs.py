@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from dstack.errors import ConfigurationError
+from dstack.model.configurations.base import RunConfiguration
 from dstack.model.configurations.fleet import FleetConfiguration
 from dstack.model.configurations.messages import field_text, illegal_text
 from dstack.model.configurations.parts import EnvSentinel
@@ -27,7 +28,7 @@ P = TypeVar("P", bound=ProvisioningParams)
 def read_run_spec(data: Mapping[str, Any], where: str = "run_spec") -> RunSpec:
     """The spec of a run. Raises ConfigurationError in words for people."""
     configuration = executed(parse(our_names(data.get("configuration")), "configuration"), "configuration: ")
-    if not isinstance(configuration, TaskConfiguration):
+    if isinstance(configuration, FleetConfiguration):
         raise ConfigurationError(f"{where}: a {configuration.type} is not a run")
     spec = _envelope(RunSpec, data, where, configuration, _profile(data))
     try:
@@ -50,7 +51,9 @@ def effective_run_spec(spec: RunSpec) -> RunSpec:
     c = spec.configuration
     params = merge(c, spec.profile)
     fields = {name: getattr(params, name) for name in ProfileParams.model_fields}
-    more = {"priority": c.priority or 0, "nodes": c.nodes if c.groups is not None else c.nodes or 1}
+    more: dict[str, Any] = {"priority": c.priority or 0}
+    if isinstance(c, TaskConfiguration):
+        more["nodes"] = c.nodes if c.groups is not None else c.nodes or 1
     return spec.model_copy(update={"configuration": c.model_copy(update=_set(fields | more, c))})
 
 
@@ -64,7 +67,7 @@ def effective_fleet_spec(spec: FleetSpec) -> FleetSpec:
     return spec.model_copy(update={"configuration": c.model_copy(update=_set(fields, c))})
 
 
-def open_env(configuration: TaskConfiguration | FleetConfiguration) -> list[str]:
+def open_env(configuration: RunConfiguration | FleetConfiguration) -> list[str]:
     """Names of variables whose value the client should have filled in and did not."""
     return [name for name, value in configuration.env.items() if isinstance(value, EnvSentinel)]
 

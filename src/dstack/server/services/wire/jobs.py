@@ -19,6 +19,7 @@ _ERRORS = {
     JobTerminationReason.LOG_QUOTA_EXCEEDED: "log quota exceeded",
     JobTerminationReason.MAX_DURATION_EXCEEDED: "max duration exceeded",
     JobTerminationReason.TERMINATED_DUE_TO_UTILIZATION_POLICY: "utilization policy",
+    JobTerminationReason.INACTIVITY_DURATION_EXCEEDED: "inactivity duration exceeded",
 }
 _STATUS_WORDS = {
     JobTerminationReason.FAILED_TO_START_DUE_TO_NO_CAPACITY: "no capacity",

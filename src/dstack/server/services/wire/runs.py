@@ -20,6 +20,7 @@ _ERRORS = {
     RunTerminationReason.SERVER_ERROR: "server error",
     RunTerminationReason.MAX_DURATION_EXCEEDED: "max duration exceeded",
     RunTerminationReason.TERMINATED_DUE_TO_UTILIZATION_POLICY: "utilization policy",
+    RunTerminationReason.INACTIVITY_DURATION_EXCEEDED: "inactivity duration exceeded",
 }
 
 
