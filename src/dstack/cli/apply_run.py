@@ -21,7 +21,7 @@ from dstack.cli.render.funnel import MAKE_A_FLEET, NO_FLEETS, no_offers
 from dstack.cli.render.plan import run_plan
 from dstack.cli.terminal import StatusLine, accent, put, put_json, say, style, width
 from dstack.errors import DstackError, UsageError
-from dstack.model.configurations import TaskConfiguration
+from dstack.model.configurations import FleetConfiguration
 from dstack.values.ports import Port
 
 Json = dict[str, Any]
@@ -32,7 +32,7 @@ WATCH_S = 30.0
 def plan_run(client: Client, prepared: Prepared, options: Options) -> Json:
     """Upload what the run brings along and ask for the plan."""
     configuration = prepared.configuration
-    assert isinstance(configuration, TaskConfiguration)
+    assert not isinstance(configuration, FleetConfiguration)
     profile = profiles.chosen(options.profile, options.no_profile, os.environ)
     spec = {
         "run_name": configuration.name,
@@ -83,7 +83,7 @@ def apply_run(client: Client, prepared: Prepared, options: Options) -> int:
         return 0
     say(f"Run {accent(words.name(run))} {verb}")
     attached = Attached(client, run, assume_yes=options.yes, show_log=not options.json)
-    wish = Wish(host=options.host, identity=options.ssh_identity, aside=True)
+    wish = Wish(host=options.host, identity=options.ssh_identity, aside=True, log_shown=not options.json)
     attached.entrance = Entrance(client.fork(), wish, attached.events)
     code = attached.follow()
     if options.json:

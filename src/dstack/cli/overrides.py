@@ -11,12 +11,12 @@ from typing import Any
 
 from dstack.cli.forwards import parsed
 from dstack.errors import ConfigurationError, UsageError
-from dstack.model.configurations import FleetConfiguration, TaskConfiguration
+from dstack.model.configurations import DevEnvironmentConfiguration, FleetConfiguration, TaskConfiguration
 from dstack.model.configurations.environment import resolve_env
 from dstack.model.configurations.reading import parse
 from dstack.model.configurations.support import executed
 
-Configuration = TaskConfiguration | FleetConfiguration
+Configuration = TaskConfiguration | DevEnvironmentConfiguration | FleetConfiguration
 
 _RUN_ARGS = re.compile(r"(\$?)\$\{\{\s*run\.(\w+)\s*\}\}")
 _FLAGS = {
@@ -68,6 +68,8 @@ def applied(configuration: Configuration, overrides: Overrides, environ: Mapping
     given = _given_env(overrides.env, environ)
     if isinstance(configuration, TaskConfiguration):
         return resolve_env(configuration, given, environ)
+    if isinstance(configuration, DevEnvironmentConfiguration):
+        return resolve_env(configuration, given, environ)
     return resolve_env(configuration, given, environ)
 
 
@@ -95,7 +97,7 @@ def _with_arguments(configuration: Configuration, arguments: tuple[str, ...]) ->
     """The commands with `${{ run.args }}` filled in."""
     if not isinstance(configuration, TaskConfiguration):
         if arguments:
-            raise UsageError(f"A fleet takes no arguments: {shlex.join(arguments)}")
+            raise UsageError(f"A {configuration.type} takes no arguments: {shlex.join(arguments)}")
         return configuration
     text = shlex.join(arguments)
     used = False

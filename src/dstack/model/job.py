@@ -39,6 +39,7 @@ class JobTerminationReason(StrEnum):
     TERMINATED_BY_SERVER = "terminated_by_server"
     MAX_DURATION_EXCEEDED = "max_duration_exceeded"
     TERMINATED_DUE_TO_UTILIZATION_POLICY = "terminated_due_to_utilization_policy"
+    INACTIVITY_DURATION_EXCEEDED = "inactivity_duration_exceeded"
     CONTAINER_EXITED_WITH_ERROR = "container_exited_with_error"
     CREATING_CONTAINER_ERROR = "creating_container_error"
     EXECUTOR_ERROR = "executor_error"
@@ -66,6 +67,7 @@ _FINAL = {
     JobTerminationReason.TERMINATED_BY_SERVER: JobStatus.TERMINATED,
     JobTerminationReason.MAX_DURATION_EXCEEDED: JobStatus.TERMINATED,
     JobTerminationReason.TERMINATED_DUE_TO_UTILIZATION_POLICY: JobStatus.TERMINATED,
+    JobTerminationReason.INACTIVITY_DURATION_EXCEEDED: JobStatus.TERMINATED,
     JobTerminationReason.ABORTED_BY_USER: JobStatus.ABORTED,
     JobTerminationReason.DONE_BY_RUNNER: JobStatus.DONE,
 }
@@ -163,7 +165,6 @@ class JobSpec(BaseModel):
     retry: Retry | None = None
     utilization: Utilization | None = None
     inactivity_duration_s: float | None = None  # the job ends when nobody has been in for so long
-    ide: str | None = None  # with which a dev environment is opened
 
 
 class JobSession(BaseModel):
@@ -174,7 +175,9 @@ class JobSession(BaseModel):
     user: str = ""  # the name to log in with
     host_key: str = ""  # `type base64`, the job's own
     message: str = ""  # why nobody gets in
-    inactive_since: float | None = None  # None while somebody is in
+    inactive_since: float | None = None  # None while somebody is in; by the server's clock
+    told_since: float | None = None  # the same as the agent told it, by the host's clock
+    warned: bool = False  # that it ends soon unless somebody enters
 
 
 class JobPlace(BaseModel):

@@ -80,9 +80,9 @@ def test_a_profile_can_ask_for_what_cannot_be_executed_too():
 
 
 def test_what_a_run_can_do_without_is_only_noted():
-    configuration = task(ports=[80], stop_criteria="all-done", nodes=1)
+    configuration = task(stop_criteria="all-done", nodes=1)
     assert unsupported(configuration) == []
-    assert [line.split(":")[0] for line in notices(configuration)] == ["ports", "stop_criteria"]
+    assert [line.split(":")[0] for line in notices(configuration)] == ["stop_criteria"]
 
 
 def test_a_mount_by_name_is_told_to_be_a_folder_of_the_host():

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dstack.control.policy import idle
 from dstack.control.scheduling.needs import spot_of
 from dstack.ids import derived_id
+from dstack.model.configurations.base import RunConfiguration
+from dstack.model.configurations.dev_environment import DevEnvironmentConfiguration
 from dstack.model.configurations.parts import EnvSentinel, InstanceMountPoint, PortMapping
 from dstack.model.configurations.task import TaskConfiguration
 from dstack.model.job import Job, JobArchive, JobMount, JobRepo, JobSpec, Retry, Utilization
@@ -27,11 +29,12 @@ from dstack.model.requirements import Requirements
 from dstack.model.resources import ResourcesSpec
 from dstack.model.run import Run, RunSpec, RunStatus
 from dstack.values.cron import next_instant
+from dstack.values.ide import ide_link, ide_name
 from dstack.values.interpolate import interpolate
 
 
 def requirements(
-    configuration: TaskConfiguration,
+    configuration: TaskConfiguration | DevEnvironmentConfiguration,
     profile: Profile | None,
     *,
     resources: ResourcesSpec | None = None,
@@ -62,7 +65,7 @@ def job_spec(spec: RunSpec, run_name: str, *, job_num: int = 0, replica_num: int
     """The job of one node, complete but for what only the host or the secrets can say."""
     c = spec.configuration
     p = merge(c, spec.profile)
-    resources, commands, ports = _of_node(c, job_num)
+    resources, commands, ports = _of_node(c, run_name, job_num)
     shell = _shell(c)
     entrypoint = _entrypoint(c)
     auth = c.registry_auth
@@ -72,7 +75,7 @@ def job_spec(spec: RunSpec, run_name: str, *, job_num: int = 0, replica_num: int
         job_num=job_num,
         replica_num=replica_num,
         jobs_per_replica=nodes,
-        groups=tuple(group.nodes for group in c.groups or ()),
+        groups=tuple(group.nodes for group in c.groups or ()) if isinstance(c, TaskConfiguration) else (),
         startup_order=p.startup_order or StartupOrder.ANY,
         stop_criteria=p.stop_criteria or StopCriteria.ALL_DONE,
         requirements=requirements(c, spec.profile, resources=resources, multinode=nodes > 1),
@@ -100,6 +103,7 @@ def job_spec(spec: RunSpec, run_name: str, *, job_num: int = 0, replica_num: int
         stop_duration_s=_stop_seconds(p.stop_duration),
         idle_duration_s=idle.of_run(p.idle_duration),
         retry=_retry(p),
+        inactivity_duration_s=c.inactivity_duration if isinstance(c, DevEnvironmentConfiguration) else None,
         utilization=_utilization(p),
     )
 
@@ -151,9 +155,16 @@ def script(commands: tuple[str, ...]) -> str | None:
     """All commands in one shell: the first that fails ends it; one that ends in `&` goes on beside the others."""
     if not commands:
         return None
-    return " && ".join(
-        f"{{ {c} }}" if c.rstrip().endswith("&") and not c.rstrip().endswith("&&") else c for c in commands
-    )
+    return commands[0] if len(commands) == 1 else " && ".join(map(_one, commands))
+
+
+def _one(command: str) -> str:
+    """The command as a link of a chain. The last line of one with several may be the end of a here-document."""
+    text = command.rstrip("\n")
+    if "\n" in text:
+        return f"{{ {text}\n}}"
+    goes_on = text.rstrip().endswith("&") and not text.rstrip().endswith("&&")
+    return f"{{ {text} }}" if goes_on else text
 
 
 def _job(run: Run, job_num: int, attempt: int, now: float) -> Job:
@@ -174,7 +185,11 @@ def _job(run: Run, job_num: int, attempt: int, now: float) -> Job:
     )
 
 
-def _of_node(c: TaskConfiguration, job_num: int) -> tuple[ResourcesSpec, tuple[str, ...], tuple[PortMapping, ...]]:
+def _of_node(
+    c: TaskConfiguration | DevEnvironmentConfiguration, run_name: str, job_num: int
+) -> tuple[ResourcesSpec, tuple[str, ...], tuple[PortMapping, ...]]:
+    if isinstance(c, DevEnvironmentConfiguration):
+        return c.resources, (*c.init, *_stays(c, run_name)), c.ports
     rank = job_num
     for group in c.groups or ():
         if rank < group.nodes:
@@ -183,18 +198,27 @@ def _of_node(c: TaskConfiguration, job_num: int) -> tuple[ResourcesSpec, tuple[s
     return c.resources, c.commands, c.ports
 
 
-def _shell(c: TaskConfiguration) -> str:
+def _stays(c: DevEnvironmentConfiguration, run_name: str) -> tuple[str, ...]:
+    """What a dev environment does once `init` is through: it tells how to get in, and waits."""
+    said = ["", f"To connect via SSH, use: ssh {run_name}", ""]
+    if c.ide is not None:
+        link = ide_link(c.ide, run_name, "$PWD")
+        said = ["", f"To open in {ide_name(c.ide)}, use this link:", "", f"  {link}", *said]
+    return ("printf '%s\\n' " + " ".join(f'"{line}"' for line in said), "exec tail -f /dev/null")
+
+
+def _shell(c: RunConfiguration) -> str:
     if c.shell is None:
         return "/bin/sh" if c.image else "/bin/bash"
     return {"sh": "/bin/sh", "bash": "/bin/bash"}.get(c.shell, c.shell)
 
 
-def _entrypoint(c: TaskConfiguration) -> tuple[str, ...] | None:
+def _entrypoint(c: RunConfiguration) -> tuple[str, ...] | None:
     """As the engine understands it: split like a shell would; the commands become its arguments."""
     return None if c.entrypoint is None else tuple(shlex.split(c.entrypoint))
 
 
-def _needs_containers(c: TaskConfiguration) -> tuple[str, ...]:
+def _needs_containers(c: RunConfiguration) -> tuple[str, ...]:
     written = {
         "image": c.image,
         "docker": c.docker,
@@ -205,7 +229,7 @@ def _needs_containers(c: TaskConfiguration) -> tuple[str, ...]:
     return tuple(name for name, value in written.items() if value)
 
 
-def _mounts(c: TaskConfiguration, job_num: int) -> tuple[JobMount, ...]:
+def _mounts(c: RunConfiguration, job_num: int) -> tuple[JobMount, ...]:
     """Folders of the host. A name that is no volume of the project is a folder that each host keeps under it."""
 
     def resolved(name: str) -> str:

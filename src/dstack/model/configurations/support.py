@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dstack.errors import ConfigurationError
+from dstack.model.configurations.dev_environment import DevEnvironmentConfiguration
 from dstack.model.configurations.fleet import FleetConfiguration
 from dstack.model.configurations.hints import remarks
 from dstack.model.configurations.parts import VolumeMountPoint
 from dstack.model.configurations.task import TaskConfiguration
 from dstack.model.profile import ProvisioningParams
 
-EXECUTED = ("task", "fleet")
+EXECUTED = ("task", "dev-environment", "fleet")
 
 
 class _Rule(NamedTuple):
@@ -33,6 +34,7 @@ _REFUSED = (
     _Rule("reservation", "reservations are not used yet"),
 )
 _NOTED = (
+    _Rule("version", "the IDE brings its own server along when it connects"),
     _Rule("backend_options", "none of the backends of this release has options"),
 )
 _NOTED_OF_ONE_NODE = (
@@ -41,9 +43,11 @@ _NOTED_OF_ONE_NODE = (
 )
 
 
-def executed(configuration: Any, prefix: str) -> TaskConfiguration | FleetConfiguration:
+def executed(
+    configuration: Any, prefix: str
+) -> TaskConfiguration | DevEnvironmentConfiguration | FleetConfiguration:
     """The configuration, when its type is executed; else ConfigurationError, which begins with `prefix`."""
-    if isinstance(configuration, (TaskConfiguration, FleetConfiguration)):
+    if isinstance(configuration, (TaskConfiguration, DevEnvironmentConfiguration, FleetConfiguration)):
         return configuration
     supported = ", ".join(EXECUTED)
     raise ConfigurationError(
