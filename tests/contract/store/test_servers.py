@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
-from sqlalchemy.exc import DBAPIError
 
 from dstack.control.kernel import Act, Create, Decision
 from dstack.errors import DstackError
@@ -23,6 +22,7 @@ from dstack.server.store.host_links import Hold, StaleHold
 from dstack.server.store.servers import Member, Pulse
 from dstack.server.store.store import Store
 from dstack.server.store.tables import host_link, server
+from dstack.server.store.trouble import DatabaseUnavailable
 from support import builders
 from support.ledger import SqlLedger
 
@@ -243,7 +243,7 @@ async def test_a_server_that_is_frozen_in_the_middle_of_a_transaction_does_not_k
     await enter(store, member(A))
     await enter(store, member(B))
     await fall_silent(store, A)
-    with pytest.raises(DBAPIError):
+    with pytest.raises(DatabaseUnavailable):
         async with ledger.database.write() as frozen:
             await frozen.execute(update(server).where(server.c.id == A).values(last_seen=NOW + 1))
             async with asyncio.timeout(PATIENCE_S):

@@ -19,6 +19,7 @@ from dstack.server.doctor import database, folder
 from dstack.server.doctor.finding import Finding
 from dstack.server.doctor.reading import reading
 from dstack.server.settings import Settings
+from dstack.server.store.trouble import DatabaseUnavailable
 
 HEALTH_DEADLINE_S = 3.0
 
@@ -70,6 +71,8 @@ async def _of_database(settings: Settings, url: str, sqlite: bool, now: float, r
                 found.append(await check(connection))
                 if found[-1].name == "schema" and not found[-1].ok:
                     break  # the tables may be others than the ones that are known here
+    except DatabaseUnavailable as e:
+        found.append(Finding("database", False, str(e)))
     except (SQLAlchemyError, OSError, TimeoutError) as e:
         # Addresses of databases hold passwords: the kind of the error is enough.
         found.append(Finding("database", False, f"it cannot be read: {_kind(e)}"))
