@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from dstack.api.transport import Transport
+from dstack.api.transport import Progress, Transport
 from dstack.errors import ResourceNotFound
 
 Json = dict[str, Any]
@@ -112,9 +112,19 @@ class Files:
     def __init__(self, transport: Transport):
         self._transport = transport
 
-    def upload(self, data: bytes, sha256: str) -> Json:
-        """Store a tar archive; returns `{"id", "hash"}`. The same bytes are stored once."""
-        return self._transport.upload("/api/files/upload_archive", sha256, data)
+    def find(self, sha256: str) -> str | None:
+        """The id of an archive that the caller sent before and the server still has."""
+        try:
+            return self._transport.call("/api/files/get_archive_by_hash", {"hash": sha256})["id"]
+        except ResourceNotFound:
+            return None
+
+    def upload(self, data: bytes, sha256: str, progress: Progress | None = None) -> Json:
+        """Store a tar archive; returns `{"id", "hash"}`. The same bytes are stored once.
+
+        `progress` hears how many bytes of it are sent.
+        """
+        return self._transport.upload("/api/files/upload_archive", sha256, data, progress=progress)
 
 
 class Repos:

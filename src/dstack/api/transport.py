@@ -17,6 +17,30 @@ from dstack.errors import DstackError, InvalidCredentials, ServerUnreachable, Us
 RETRY_DELAYS_S = (0.1, 0.3, 0.8)
 STREAM_SILENCE_S = 35.0  # the server sends a heartbeat every 10 s
 
+Progress = Callable[[int], None]  # hears how many bytes have been sent
+PIECE = 256 * 1024
+
+
+class _Pieces:
+    """A body that is sent piece by piece, again from the start when it is iterated again."""
+
+    def __init__(self, before: bytes, data: bytes, after: bytes, progress: Progress):
+        self._before, self._data, self._after = before, memoryview(data), after
+        self._progress = progress
+
+    def __len__(self) -> int:
+        return len(self._before) + len(self._data) + len(self._after)
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        yield self._before
+        for start in range(0, len(self._data), PIECE):
+            yield self._data[start : start + PIECE]
+            self._progress(min(start + PIECE, len(self._data)))
+        yield self._after
+
+
+Body = bytes | _Pieces
+
 _Broken = (OSError, http.client.HTTPException)
 
 
@@ -67,12 +91,15 @@ class Transport:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         return self._exchange(method, path, data, headers, idempotent, timeout_s or self._timeout_s)
 
-    def upload(self, path: str, filename: str, data: bytes, timeout_s: float = 300.0) -> Any:
+    def upload(
+        self, path: str, filename: str, data: bytes, timeout_s: float = 300.0, progress: Progress | None = None
+    ) -> Any:
         """Send `data` as the multipart part `file`; an upload has no effect when it is done twice."""
         boundary = f"dstack-{filename[:32]}-boundary"
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{filename}"\r\n'
-        body = f"{head}Content-Type: application/x-tar\r\n\r\n".encode() + data + f"\r\n--{boundary}--\r\n".encode()
-        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        before = f"{head}Content-Type: application/x-tar\r\n\r\n".encode()
+        body = _Pieces(before, data, f"\r\n--{boundary}--\r\n".encode(), progress or (lambda _: None))
+        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(len(body))}
         return self._exchange("POST", path, body, headers, True, timeout_s)
 
     def stream(self, path: str, body: Any, silence_s: float = STREAM_SILENCE_S) -> Iterator[bytes]:
@@ -94,7 +121,7 @@ class Transport:
             self.close()
 
     def _exchange(
-        self, method: str, path: str, data: bytes, headers: dict[str, str], idempotent: bool, timeout_s: float
+        self, method: str, path: str, data: Body, headers: dict[str, str], idempotent: bool, timeout_s: float
     ) -> Any:
         if not idempotent:
             self.close()  # on a connection that was kept alive nobody knows whether a lost request was carried out
@@ -130,7 +157,7 @@ class Transport:
         connection: http.client.HTTPConnection,
         method: str,
         path: str,
-        data: bytes,
+        data: Body,
         headers: dict[str, str],
         deadline: float,
     ) -> Any:

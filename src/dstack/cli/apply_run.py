@@ -15,12 +15,13 @@ from dstack.cli.changes import differences
 from dstack.cli.entrance import Entrance, Wish
 from dstack.cli.failures import Quit
 from dstack.cli.forwards import check_free
-from dstack.cli.packing import DEFAULT_LIMIT_BYTES, pack
+from dstack.cli.packing import DEFAULT_LIMIT_BYTES
 from dstack.cli.render import runs as words
 from dstack.cli.render.funnel import MAKE_A_FLEET, NO_FLEETS, no_offers
 from dstack.cli.render.plan import run_plan
 from dstack.cli.terminal import StatusLine, accent, put, put_json, say, style, width
-from dstack.errors import DstackError, UsageError
+from dstack.cli.uploading import upload_files
+from dstack.errors import ConfigurationError, DstackError, UsageError
 from dstack.model.configurations import FleetConfiguration
 from dstack.values.ports import Port
 
@@ -37,7 +38,7 @@ def plan_run(client: Client, prepared: Prepared, options: Options) -> Json:
     spec = {
         "run_name": configuration.name,
         **_repository(client, prepared, options),
-        "file_archives": _uploaded(client, prepared),
+        "file_archives": upload_files(client, prepared, _upload_limit()),
         "working_dir": None,
         "configuration_path": prepared.path,
         "configuration": body(configuration),
@@ -101,16 +102,6 @@ def _check_ports(prepared: Prepared, options: Options) -> None:
                 raise DstackError(f"Failed to submit: {e.message}", hint=e.hint) from None
 
 
-def _uploaded(client: Client, prepared: Prepared) -> list[Json]:
-    limit_bytes = _upload_limit()
-    mappings = []
-    for file in getattr(prepared.configuration, "files", ()):
-        archive = pack(file.local_path, file.path, prepared.folder, limit_bytes)
-        stored = client.files.upload(archive.data, archive.sha256)
-        mappings.append({"id": stored["id"], "path": archive.path, "hash": archive.sha256})
-    return mappings
-
-
 def _upload_limit() -> int:
     limit = os.environ.get("DSTACK_SERVER_CODE_UPLOAD_LIMIT", "")
     return int(limit) if limit.isdigit() and int(limit) else DEFAULT_LIMIT_BYTES
@@ -121,7 +112,13 @@ def _repository(client: Client, prepared: Prepared, options: Options) -> Json:
     from dstack.cli.repos import bring
 
     written = next(iter(getattr(prepared.configuration, "repos", ())), None)
-    return bring(client, written, prepared.folder, options.repo, _upload_limit()).fields()
+    try:
+        return bring(client, written, prepared.folder, options.repo, _upload_limit()).fields()
+    except ConfigurationError as error:
+        where = prepared.at("repos", 0)
+        if error.message.startswith("repos: ") or not where:
+            raise
+        raise ConfigurationError(where + error.message, hint=error.hint) from None
 
 
 def _submitted(client: Client, plan: Json, options: Options) -> tuple[Json, str]:

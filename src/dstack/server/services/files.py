@@ -22,7 +22,7 @@ async def get_by_hash(parts: Parts, caller: User, hash_: str) -> dict[str, Any]:
     columns = (archive.c.id, archive.c.hash, archive.c.created_at)
     async with parts.database.read() as connection:
         row = (await connection.execute(select(*columns).where(*own))).first()
-    if row is None:
+    if row is None or not parts.blobs.has(row.hash):
         raise ResourceNotFound("Archive not found")
     now = parts.clock.now()
     if row.created_at < now - RENEW_S:
