@@ -82,5 +82,6 @@ class LogPull:
     async def _finish(self) -> None:
         """The host knows nothing of the task: what is stored is all there will ever be."""
         have = await self._logs.size(self._job_id)
-        await self._logs.append(self._project_id, self._job_id, have.size, b"", (), True, self._hold)
+        while not have.final:  # once more where it turned out to be shorter than it was
+            have = await self._logs.append(self._project_id, self._job_id, have.size, b"", (), True, self._hold)
         self._end.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 
 from dstack.agentapi.client import AgentClient, AgentRefused, AgentUnreachable
 from dstack.agentapi.wire import StopRequest, TaskReport, TaskSpec
@@ -28,7 +29,15 @@ from dstack.server.store.store import Store
 SecretsOf = Callable[[str, Sequence[str]], Awaitable[Mapping[str, str]]]
 UPLOAD_DEADLINE_S = 600.0
 DRAIN_DEADLINE_S = 60.0
+WRONG_HASH = "wrong_hash"  # as agents say it
 _GOING = (InstanceStatus.TERMINATING, InstanceStatus.TERMINATED)
+
+
+class DamagedArchive(Exception):
+    """The bytes of an archive on the server are not those that were sent."""
+
+    def __init__(self, sha256: str):
+        super().__init__(f"The code archive {sha256[:12]} is damaged on the server; submitting again sends it anew")
 
 
 class TaskEffects:
@@ -73,6 +82,8 @@ class TaskEffects:
             return _refused(act, f"The code archive {absent.sha256[:12]} is not on the server any more")
         try:
             report = await self._hand_over(self._links.client(instance.id), spec, tree)
+        except DamagedArchive as e:
+            return _refused(act, str(e))
         except AgentUnreachable as e:
             return Again(f"the host does not answer: {e}")
         except AgentRefused as e:
@@ -90,8 +101,18 @@ class TaskEffects:
             sent.append((tree.archive.sha256, tree.file))
         for sha256, path in sent:
             if not await client.has_blob(sha256):
-                await client.put_blob(sha256, path, deadline_s=UPLOAD_DEADLINE_S)
+                await self._send(client, sha256, path)
         return await client.put_task(spec)
+
+    async def _send(self, client: AgentClient, sha256: str, path: Path) -> None:
+        """Raises DamagedArchive."""
+        try:
+            await client.put_blob(sha256, path, deadline_s=UPLOAD_DEADLINE_S)
+        except AgentRefused as e:
+            if e.code != WRONG_HASH:
+                raise
+            self._blobs.set_aside(sha256)  # the next submission sends it anew
+            raise DamagedArchive(sha256) from e
 
     async def stop(self, act: ClaimedAct) -> Done | Again:
         """Ask the task to end; its end is reported by the host's link. An unknown task is forbidden to start later."""

@@ -4,12 +4,16 @@
 each. The committed sizes stand in the table `log_offset`; readers look no further. What lies beyond them after a crash
 is written over when it is pulled again. Nothing is ever cut off: a server that lost the host while it wrote (it was
 frozen, say) writes the same bytes to the same place as its successor, as both begin at the committed sizes.
+
+Files that somebody else shortened are pulled again from there while the host still has them; of what is nowhere any
+more readers are told how much it was.
 """
 
 from __future__ import annotations
 
 import asyncio
 import bisect
+import logging
 import os
 import struct
 from collections.abc import Sequence
@@ -26,7 +30,18 @@ from dstack.server.store.database import Database
 from dstack.server.store.host_links import Hold, prove
 from dstack.server.store.tables import log_offset
 
+log = logging.getLogger(__name__)
 _RECORD = struct.Struct(">Qd")
+_LATEST = 253402300799.0  # the last second that a date can say; what is beyond it in an index is damage
+
+
+class _Shortened(Exception):
+    """The files hold less than was committed: `size` and `index_size` bytes."""
+
+    def __init__(self, size: int, index_size: int):
+        super().__init__(size, index_size)
+        self.size = size
+        self.index_size = index_size
 
 
 @dataclass(frozen=True)
@@ -40,13 +55,17 @@ class LogSize:
 
 @dataclass(frozen=True)
 class LogSlice:
-    """`data` begins at `offset`; `marks` are (offset in the whole log, instant), ascending."""
+    """`data` begins at `offset`; `marks` are (offset in the whole log, instant), ascending.
+
+    `lost` bytes from `offset` on were stored, and are not there any more; `data` is empty then.
+    """
 
     data: bytes
     offset: int
     next: int
     final: bool
     marks: tuple[tuple[int, float], ...]
+    lost: int = 0
 
     def at(self, offset: int) -> float | None:
         """When the byte at `offset` of the whole log was written."""
@@ -87,8 +106,9 @@ class LogStore:
     ) -> LogSize:
         """Store `data`, which begins at `offset`, durably; only then the size is committed and readers see it.
 
-        Bytes that are stored already are skipped. Raises OSError when the disk is full, StaleHold when `hold` is given
-        and another server holds the host by now: nothing is committed then.
+        Bytes that are stored already are skipped. The answer is less than before, and nothing was appended, when the
+        files had been shortened meanwhile: append again from there. Raises OSError when the disk is full, StaleHold
+        when `hold` is given and another server holds the host by now: nothing is committed then.
         What was begun is ended before a cancellation takes effect: the thread that writes cannot be called back, and
         would cut off what somebody else had appended meanwhile.
         """
@@ -116,14 +136,28 @@ class LogStore:
         fresh = data[skip:]
         records = [(offset + at, instant) for at, instant in marks if offset + at >= have.size]
         index_size = have.index_size
-        if fresh:
-            index_size = await asyncio.to_thread(self._write, project_id, job_id, have, fresh, records)
+        if fresh or (final and have.size):
+            try:
+                index_size = await asyncio.to_thread(self._write, project_id, job_id, have, fresh, records)
+            except _Shortened as e:
+                return await self._shrink(job_id, have, LogSize(e.size, False, e.index_size), hold)
         new = LogSize(have.size + len(fresh), final or have.final, index_size)
         if new != have:
             await self._commit(job_id, new, hold)
             self._sizes[job_id] = new
             self._changes.publish([f"log:{job_id}"])
         return new
+
+    async def _shrink(self, job_id: str, have: LogSize, found: LogSize, hold: Hold | None) -> LogSize:
+        log.error(
+            "the log of job %s has %d of %d bytes: somebody shortened it; going on from there",
+            job_id,
+            found.size,
+            have.size,
+        )
+        await self._commit(job_id, found, hold)
+        self._sizes[job_id] = found
+        return found
 
     async def read(self, project_id: str, job_id: str, offset: int, limit: int) -> LogSlice:
         """Up to `limit` bytes from `offset` on; empty at the end."""
@@ -132,8 +166,9 @@ class LogStore:
         if not count:
             return LogSlice(b"", offset, offset, size.final and offset >= size.size, ())
         data, marks = await asyncio.to_thread(self._read, project_id, job_id, offset, count, size.index_size)
-        after = offset + len(data)
-        return LogSlice(data, offset, after, size.final and after >= size.size, marks)
+        lost = 0 if data else count
+        after = offset + (len(data) or lost)
+        return LogSlice(data, offset, after, size.final and after >= size.size, marks, lost)
 
     async def wait(self, job_id: str, after: int, timeout_s: float) -> LogSize:
         """Return when more than `after` bytes are stored or the log is final, at the latest after `timeout_s`."""
@@ -163,7 +198,11 @@ class LogStore:
     ) -> int:
         log_path, index_path = self._paths(project_id, job_id)
         log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _open(log_path) as file:
+        with _open(log_path) as file, _open(index_path) as index:
+            if _length(file) < have.size:
+                raise _Shortened(_length(file), _index_of(index, min(have.index_size, _length(index)), _length(file)))
+            if not data:
+                return have.index_size
             _put(file, have.size, data)
         with _open(index_path) as file:
             packed = b"".join(_RECORD.pack(*one) for one in _news(records, _last(file, have.index_size)))
@@ -174,12 +213,18 @@ class LogStore:
         self, project_id: str, job_id: str, offset: int, count: int, index_size: int
     ) -> tuple[bytes, tuple[tuple[int, float], ...]]:
         log_path, index_path = self._paths(project_id, job_id)
-        with log_path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(count)
-        with index_path.open("rb") as file:
-            marks = _marks_between(file, index_size // _RECORD.size, offset, offset + len(data))
-        return data, marks
+        try:
+            with log_path.open("rb") as file:
+                file.seek(offset)
+                data = file.read(count)
+        except FileNotFoundError:
+            return b"", ()
+        try:
+            with index_path.open("rb") as file:
+                records = min(index_size, _length(file)) // _RECORD.size
+                return data, _marks_between(file, records, offset, offset + len(data))
+        except FileNotFoundError:
+            return data, ()
 
     async def _commit(self, job_id: str, size: LogSize, hold: Hold | None) -> None:
         insert = sqlite_insert if self._database.sqlite else pg_insert
@@ -200,6 +245,17 @@ def _put(file: BinaryIO, start: int, data: bytes) -> None:
     file.write(data)
     file.flush()
     os.fdatasync(file.fileno())
+
+
+def _length(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _index_of(file: BinaryIO, index_size: int, size: int) -> int:
+    """How many bytes of the index are about the first `size` bytes of the log."""
+    file.seek(0)
+    raw = file.read(index_size // _RECORD.size * _RECORD.size)
+    return sum(_RECORD.size for at, _ in _RECORD.iter_unpack(raw) if at < size)
 
 
 def _last(file: BinaryIO, index_size: int) -> float | None:
@@ -232,4 +288,4 @@ def _marks_between(file: BinaryIO, count: int, start: int, end: int) -> tuple[tu
     last = bisect.bisect_left(range(count), end, key=offset_of)
     file.seek(first * _RECORD.size)
     raw = file.read(max(0, last - first) * _RECORD.size)
-    return tuple(_RECORD.iter_unpack(raw))  # type: ignore[arg-type]
+    return tuple((at, instant) for at, instant in _RECORD.iter_unpack(raw) if 0.0 <= instant <= _LATEST)

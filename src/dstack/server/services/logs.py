@@ -55,10 +55,13 @@ async def follow(parts: Parts, access: Access, request: FollowLogs) -> AsyncIter
         piece = await parts.logs.read(access.project.id, job_id, offset, CHUNK)
         for line in _pieces(piece):
             yield line
-        offset = piece.next
-        if piece.final or (not request.wait and not piece.data):
-            yield _line({"end": True, "offset": offset, "lost": 0})
+        offset, lost = piece.next, piece.lost
+        if piece.final or (not request.wait and not piece.data and not lost):
+            yield _line({"end": True, "offset": offset, "lost": lost})
             return
+        if lost:
+            yield _line({"offset": offset, "data": "", "lost": lost})
+            continue
         if parts.changes.closed:
             return  # cut, not ended: the client asks again where it stands
         if not piece.data:
@@ -134,6 +137,9 @@ class _Page:
                 offset = start + len(line)
                 if event := self._event(piece, start, line):
                     events.append(event)
+            if piece.lost:
+                offset = piece.next
+                continue
             if not lines:
                 return _answer(events, None)
             if len(events) >= self._limit:
@@ -148,6 +154,9 @@ class _Page:
             start = max(0, end - CHUNK)
             piece = await self._logs.read(self._project_id, self._job_id, start, end - start)
             lines = _lines(piece, whole=True)
+            if not lines:  # nothing of it is there any more
+                end = start
+                continue
             # The first line of a chunk in the middle may have begun before it.
             usable = lines[1:] if start > 0 and len(lines) > 1 else lines
             for at, line in reversed(usable[-(self._limit - len(events)) :]):

@@ -29,6 +29,12 @@ class BlobStore:
     def has(self, hash_: str) -> bool:
         return self.path(hash_).exists()
 
+    def set_aside(self, hash_: str) -> None:
+        """Its bytes are not what its name says: keep them for a person to look at, under another name."""
+        path = self.path(hash_)
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(path.with_name(f"damaged-{hash_}"))
+
     def older_than(self, before: float) -> list[str]:
         """Names of files that were last written before this instant, those of broken uploads among them."""
         found = []

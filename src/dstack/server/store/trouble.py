@@ -79,7 +79,7 @@ class Trouble:
         self.words: str | None = None  # None: all is well
         self.began = asyncio.Event()
         self._since = 0.0
-        self._told: str | None = None
+        self._told: set[str] = set()  # each reason once
         self._over_at = float("-inf")
 
     @contextmanager
@@ -99,11 +99,11 @@ class Trouble:
         if self.words is None:
             self._since = now
             if now - self._over_at > QUIET_S:
-                self._told = None
+                self._told.clear()
         self.words = why
         self.began.set()
-        if why != self._told:
-            self._told = why
+        if why not in self._told:
+            self._told.add(why)
             log.error("the database cannot be used: %s; requests are refused, and work waits until it can be", why)
         return DatabaseUnavailable(f"The database cannot be used: {why}")
 
