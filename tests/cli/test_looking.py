@@ -200,6 +200,17 @@ def test_the_logs_of_all_jobs_say_whose_each_line_is(cli: Cli, server: WireServe
     assert [item["job"] for item in items] == ["job 0", "job 0", "job 1", "job 1"]
 
 
+def test_the_logs_of_all_jobs_are_merged_by_the_time_of_their_lines(cli: Cli, server: WireServer):
+    def log(request):
+        number = int(request.body["job_submission_id"][-2:], 16) - 70
+        pieces = [wire.log(n, b"%d of %d\n" % (n, number), at=1769860800.0 + 2 * n + number) for n in range(2)]
+        return Lines([*pieces, wire.log_end(12)])
+
+    server.on("runs/get", several("done")).on("logs/follow", log)
+    lines = cli.run("logs", "t1", "--all").out.splitlines()
+    assert lines == ["[job 0] 0 of 0", "[job 1] 0 of 1", "[job 0] 1 of 0", "[job 1] 1 of 1"]
+
+
 def test_the_log_of_the_agent_is_filtered_as_any_other(cli: Cli, server: WireServer):
     lines = [{"timestamp": STAMPS[1], "log_source": "stdout", "message": text} for text in ("YQo=", "Ygo=")]
     server.on("runs/get", wire.run("done")).on("logs/poll", {"logs": lines, "next_token": None})

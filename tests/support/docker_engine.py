@@ -66,27 +66,37 @@ def answers(url: str) -> bool:
 
 def import_busybox(url: str) -> None:
     """Make BUSYBOX_IMAGE from this machine's static busybox; nothing is downloaded."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        add_busybox(tar)
+    import_tar(url, BUSYBOX_IMAGE, out.getvalue(), "/bin")
+
+
+def add_busybox(tar: tarfile.TarFile) -> None:
+    """A file system with the applets of this machine's busybox and two accounts."""
     binary = Path("/bin/busybox")
     if not binary.exists():
         unavailable("there is no /bin/busybox to make an image from (Debian: busybox-static)")
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for folder in ("bin", "tmp", "root", "etc"):
-            entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
-            tar.addfile(entry)
-        tar.add(binary.resolve(), "bin/busybox")
-        for name in APPLETS:
-            entry = tarfile.TarInfo("bin/" + name)
-            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(entry)
-        accounts = b"root:x:0:0:root:/root:/bin/sh\nworker:x:1234:1234::/home/worker:/bin/sh\n"
-        entry = tarfile.TarInfo("etc/passwd")
-        entry.size = len(accounts)
-        tar.addfile(entry, io.BytesIO(accounts))
-    name, tag = BUSYBOX_IMAGE.split(":")
-    path = f"/images/create?fromSrc=-&repo={name}&tag={tag}&changes=ENV%20PATH%3D/bin"
-    status, body = _request(url, "POST", path, out.getvalue())
+    for folder in ("bin", "tmp", "root", "etc"):
+        entry = tarfile.TarInfo(folder)
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
+        tar.addfile(entry)
+    tar.add(binary.resolve(), "bin/busybox")
+    for name in APPLETS:
+        entry = tarfile.TarInfo("bin/" + name)
+        entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+        tar.addfile(entry)
+    accounts = b"root:x:0:0:root:/root:/bin/sh\nworker:x:1234:1234::/home/worker:/bin/sh\n"
+    entry = tarfile.TarInfo("etc/passwd")
+    entry.size = len(accounts)
+    tar.addfile(entry, io.BytesIO(accounts))
+
+
+def import_tar(url: str, image: str, data: bytes, path: str) -> None:
+    """Make an image of a file system; `path` is its PATH."""
+    name, tag = image.split(":")
+    target = f"/images/create?fromSrc=-&repo={name}&tag={tag}&changes=ENV%20PATH%3D{path}"
+    status, body = _request(url, "POST", target, data)
     if status != 200 or b'"error"' in body:
         raise RuntimeError(f"the test image was not imported: {body[:500]!r}")
 

@@ -24,6 +24,7 @@ from dstack.model.job import Job, JobStatus
 from dstack.model.offer import Offer
 from dstack.model.row import Row
 from dstack.server.auth.cipher import Cipher, load_keys
+from dstack.server.auth.node_keys import NodeKeys
 from dstack.server.effects.gauges import Gauges
 from dstack.server.effects.links import HostLinks
 from dstack.server.effects.tasks import TaskEffects
@@ -69,7 +70,8 @@ class Host:
         kicks = (lambda: self._kick("engine")), (lambda: self._kick("acts"))
         self.links = HostLinks(self.store, "me", self.logs, gauges, self.clock, backends, *kicks)
         settings = Settings(data_dir=folder)
-        self.effects = TaskEffects(self.store, self.links, BlobStore(folder / "blobs"), no_secrets, settings)
+        blobs, keys = BlobStore(folder / "blobs"), NodeKeys(database, cipher)
+        self.effects = TaskEffects(self.store, self.links, blobs, no_secrets, settings, node_keys=keys)
 
     async def create(self) -> None:
         """The machine, its agent, and its row."""

@@ -18,6 +18,7 @@ from dstack.agent.health import HEALTH_EVERY_S, watch_health
 from dstack.agent.host import HostFactsReader
 from dstack.agent.http import HttpServer
 from dstack.agent.leases import Leases
+from dstack.agent.nodes import NodeDoors
 from dstack.agent.routes import Routes
 from dstack.agent.runtimes import Runtimes
 from dstack.agent.session import Sessions
@@ -144,7 +145,8 @@ async def _run(options: argparse.Namespace, store: Store, sock, readiness: daemo
     tasks = Tasks(store, runtimes.choose, run=os.urandom(8).hex(), leases=Leases(gpus.facts))
     facts = HostFactsReader(store, runtimes, gpus)
     guard = Guard() if options.guard else None
-    sessions = Sessions(tasks, runtimes.docker_client, unpack(store.root), _made_account(options), guard)
+    program = unpack(store.root)
+    sessions = Sessions(tasks, runtimes.docker_client, program, _made_account(options), guard)
     server = HttpServer(Routes(tasks, store, facts.read, sessions.apply_keys))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -158,8 +160,9 @@ async def _run(options: argparse.Namespace, store: Store, sock, readiness: daemo
     cleaning = asyncio.ensure_future(runtimes.remove_orphans(tasks))
     watching = asyncio.ensure_future(watch_health(gpus, tasks.tell_health, options.health_every))
     entering = asyncio.ensure_future(sessions.run())
+    joining = asyncio.ensure_future(NodeDoors(tasks, runtimes.docker_client, program).run())
     await stop.wait()
     log.info("agent stops; its tasks go on")
-    await cancel(cleaning, watching, entering)
+    await cancel(cleaning, watching, entering, joining)
     await server.close()
     await tasks.close()

@@ -7,7 +7,7 @@ import io
 import os
 import posixpath
 import tarfile
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from dstack.agent import archives
 from dstack.agent.docker_client import DockerClient, EngineError
@@ -84,12 +84,20 @@ async def put_archives(
 
 async def put_file(docker: DockerClient, container: str, path: str, content: str, spool: str) -> None:
     """A small file that everyone in the container may read."""
-    data = content.encode()
-    with tarfile.open(spool, "w", format=tarfile.PAX_FORMAT) as tar:
-        member = tarfile.TarInfo(path.lstrip("/"))
-        member.size, member.mode = len(data), 0o644
-        tar.addfile(member, io.BytesIO(data))
+    member = tarfile.TarInfo(path.lstrip("/"))
+    member.mode = 0o644
+    await put_members(docker, container, [(member, content.encode())], spool)
+
+
+async def put_members(
+    docker: DockerClient, container: str, members: Sequence[Tuple[tarfile.TarInfo, bytes]], spool: str
+) -> None:
+    """Small files and folders, each as its `TarInfo` describes it, below `/`."""
     try:
+        with tarfile.open(spool, "w", format=tarfile.PAX_FORMAT) as tar:
+            for member, data in members:
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
         await _put(docker, container, spool)
     finally:
         _unlink(spool)
@@ -158,19 +166,23 @@ def _count(data: bytes) -> int:
 
 async def _table(docker: DockerClient, container: str, path: str) -> List[List[str]]:
     """Lines of a file like /etc/passwd, split; empty when the container has none."""
+    return [line.split(":") for line in (await read_text(docker, container, path)).splitlines()]
+
+
+async def read_text(docker: DockerClient, container: str, path: str) -> str:
+    """A small file of the container; "" when it has none."""
     data = b""
     try:
         async with await docker.open("GET", "/containers/%s/archive" % container, {"path": path}) as exchange:
             async for piece in exchange.pieces():
                 data += piece
                 if len(data) > MAX_PASSWD_BYTES:
-                    return []
+                    return ""
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             file = tar.extractfile(tar.next() or tarfile.TarInfo())
-            text = file.read().decode("utf-8", "replace") if file else ""
+            return file.read().decode("utf-8", "replace") if file else ""
     except (EngineError, tarfile.TarError, KeyError, OSError):
-        return []
-    return [line.split(":") for line in text.splitlines()]
+        return ""
 
 
 async def _group(docker: DockerClient, container: str, group: str) -> int:

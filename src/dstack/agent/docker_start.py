@@ -15,6 +15,7 @@ from dstack.agent.gpu_options import Options, of_container
 from dstack.agent.gpus import Gpus
 from dstack.agent.machine import Task, TaskFailed
 from dstack.agent.mounts import for_engine, prepare
+from dstack.agent.nodes_files import put_node_files
 from dstack.agent.runtime import Host
 from dstack.agentapi.wire import (
     CREATE_FAILED,
@@ -110,9 +111,11 @@ class Start:
         spool = os.path.join(task.directory, "spool.tar")
         if spec.mpi_hostfile:
             await put_file(self._docker, name, MPI_HOSTFILE, spec.mpi_hostfile, spool)
-        if not spec.archives and not (spec.working_dir and user):
+        if not spec.archives and not (spec.working_dir and user) and spec.node_ssh is None:
             return
         account = await find_account(self._docker, name, user)
+        if spec.node_ssh is not None:
+            await put_node_files(self._docker, name, spec.node_ssh, account, spool)
         if account.uid:
             await own_new_folders(self._docker, name, posixpath.normpath(folder), account, spool)
         await put_archives(self._docker, name, task, spec, folder, account, host)

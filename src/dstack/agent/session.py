@@ -206,7 +206,7 @@ class Door:
             names = (self._place["env"].get("USER", ""), report_user)
             write_accounts(directory, [name for name in names if LEGAL_NAME.match(name)])
             contained_argv(directory, 0, [])  # says what is missing on the machine
-        self.connections = Connections(task)
+        self.connections = Connections(directory)
         self.set_keys(keys.usable(task.spec.authorized_keys if task.spec else []))
         self._socket = _listen(int(task.memo.get("session_port") or 0))
         self.port = self._socket.getsockname()[1]

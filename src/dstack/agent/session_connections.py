@@ -13,7 +13,6 @@ import time
 from typing import Dict, List, Optional, Set
 
 from dstack.agent import keys, processes
-from dstack.agent.machine import Task
 
 MAX_SAID = 64 * 1024
 SECOND_SIGNAL_S = 2.0
@@ -67,8 +66,8 @@ class Connection:
 
 
 class Connections:
-    def __init__(self, task: Task):
-        self._folder = os.path.join(task.directory, "sessions")
+    def __init__(self, directory: str):
+        self._folder = os.path.join(directory, "sessions")
         self._open: Dict[int, Connection] = {}
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         before = os.stat(self._folder)

@@ -152,6 +152,19 @@ class Mount:
 
 
 @dataclass
+class NodeSsh:
+    """By what the nodes of one replica reach each other's tasks with plain `ssh`; but for `address` the same on all."""
+
+    private_key: str = ""  # OpenSSH's form; goes into the task
+    public_key: str = ""  # `type base64`; the only key that opens
+    host_key: str = ""  # private, of the sshd of every node; stays out of the task
+    host_public: str = ""
+    address: str = ""  # of this node: where its sshd listens, with `port`
+    nodes: List[str] = field(default_factory=list)  # addresses of all, this one too
+    port: int = 10022
+
+
+@dataclass
 class TaskSpec:
     """All that the agent needs to run one submission of one job. Secrets travel only here."""
 
@@ -184,6 +197,7 @@ class TaskSpec:
     mounts: List[Mount] = field(default_factory=list)
     # Public keys (as in authorized_keys) of those who may open sessions in the task; see PUT .../keys.
     authorized_keys: List[str] = field(default_factory=list)
+    node_ssh: Optional[NodeSsh] = None  # of a task on several nodes, in a container with the host's network
     mpi_hostfile: str = ""  # content; the agent writes it down and names the file in DSTACK_MPI_HOSTFILE
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from dstack.api.logs import LogPiece
 from dstack.cli.terminal import put_bytes, say
@@ -79,9 +81,35 @@ def show_log(pieces: Iterator[LogPiece], chosen: Filter) -> None:
                 say(f"{piece.lost} bytes of the log are missing")
         return
     for at, line in _lines(pieces):
-        plain = _ANSI.sub(b"", line).rstrip(b"\r\n")
-        if _new(at, chosen) and (chosen.grep is None or chosen.grep.search(plain)):
-            put_bytes(_formed(at, line, plain, chosen))
+        _show(at, line, chosen)
+
+
+def show_logs(logs: Iterable[tuple[str, Iterator[LogPiece]]], chosen: Filter) -> None:
+    """Write several logs, each with the label of its job, in the order of time; each stays in its own order."""
+    for one in heapq.merge(*(_in_order(label, pieces) for label, pieces in logs), key=lambda one: one.key):
+        _show(one.at, one.line, chosen.of_job(one.label))
+
+
+class _Line(NamedTuple):
+    """`key` is never less than that of the line before: a clock that was set back does not hold others up."""
+
+    key: float
+    at: float | None
+    line: bytes
+    label: str
+
+
+def _in_order(label: str, pieces: Iterator[LogPiece]) -> Iterator[_Line]:
+    key = 0.0
+    for at, line in _lines(pieces):
+        key = max(key, at or 0.0)
+        yield _Line(key, at, line, label)
+
+
+def _show(at: float | None, line: bytes, chosen: Filter) -> None:
+    plain = _ANSI.sub(b"", line).rstrip(b"\r\n")
+    if _new(at, chosen) and (chosen.grep is None or chosen.grep.search(plain)):
+        put_bytes(_formed(at, line, plain, chosen))
 
 
 def _lines(pieces: Iterator[LogPiece]) -> Iterator[tuple[float | None, bytes]]:

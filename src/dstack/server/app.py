@@ -22,11 +22,12 @@ from dstack.clock import Clock, WallClock
 from dstack.errors import DstackError
 from dstack.model.row import Ref
 from dstack.server.auth.cipher import Cipher
+from dstack.server.auth.node_keys import NodeKeys
 from dstack.server.auth.sealing import open_cipher
 from dstack.server.effects.acts import ActRunner, Handler
 from dstack.server.effects.gauges import Gauges
-from dstack.server.effects.instances import InstanceEffects
 from dstack.server.effects.gpu_use import GpuUse
+from dstack.server.effects.instances import InstanceEffects
 from dstack.server.effects.links import HostLinks
 from dstack.server.effects.presence import ACTS, Presence
 from dstack.server.effects.probes import ProbeRunner, within_reach
@@ -184,7 +185,8 @@ def _wire(
     instances = InstanceEffects(store, backends, clock)
     creds_of = partial(resolve_repo_creds, database, cipher)
     trees = RepoTrees(settings.data_dir / "repos", blobs, creds_of, settings.repo_size_limit)
-    tasks = TaskEffects(store, links, blobs, partial(resolve_secrets, database, cipher), settings, trees)
+    secrets_of, keys = partial(resolve_secrets, database, cipher), NodeKeys(database, cipher)
+    tasks = TaskEffects(store, links, blobs, secrets_of, settings, trees, node_keys=keys)
     own_work = upkeep(store, backends, logs, blobs, settings, clock, owner)
     handlers = {**_handlers(instances, tasks), **own_work.handlers}
     acts = ActRunner(store, clock, owner, handlers, settings.act_workers, kick_engine, presence.scan_s, meter)

@@ -21,6 +21,9 @@ def spec(profile: Profile | None = None, **configuration) -> JobSpec:
     [
         (("a", "b"), "a && b"),
         (("server &", "client"), "{ server & } && client"),
+        (("one\n",), "one\n"),
+        (("one\n", "two"), "one && two"),
+        (("cat <<END\nx\nEND\n", "two"), "{ cat <<END\nx\nEND\n} && two"),
         (("a &&",), "a &&"),
         ((), None),
     ],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dstack.agentapi.wire import TaskSpec
+from dstack.agentapi.wire import NodeSsh, TaskSpec
 from dstack.model.instance import HostInfo, InstanceStatus, ProvisioningData
+from dstack.server.auth.node_keys import KeyPair, ReplicaKeys
 from dstack.server.effects.spec import Node, task_spec
 from dstack.server.settings import Settings
 from support import builders
@@ -28,8 +29,11 @@ def gang(count: int = 2, *, runtime: str = "docker", blocks: int = 1, total: int
     return nodes
 
 
+KEYS = ReplicaKeys(KeyPair("private", "public"), KeyPair("host private", "host public"))
+
+
 def task(nodes: list[Node], num: int) -> TaskSpec:
-    return task_spec(*nodes[num], {}, {}, Settings(Path("/nowhere")), nodes)
+    return task_spec(*nodes[num], {}, {}, Settings(Path("/nowhere")), nodes, (), KEYS)
 
 
 def test_every_node_knows_the_addresses_of_all_and_its_own_place() -> None:
@@ -41,6 +45,19 @@ def test_every_node_knows_the_addresses_of_all_and_its_own_place() -> None:
 
 def test_the_host_file_of_mpi_has_a_line_for_each_node() -> None:
     assert task(gang(), 0).mpi_hostfile == "10.0.0.0\n10.0.0.1 slots=8\n"
+
+
+def test_every_node_gets_the_keys_of_its_gang_and_listens_at_its_own_address() -> None:
+    ssh = task(gang(), 1).node_ssh
+    assert ssh == NodeSsh("private", "public", "host private", "host public", "10.0.0.1", ["10.0.0.0", "10.0.0.1"])
+
+
+def test_nodes_behind_one_address_and_plain_processes_get_no_keys() -> None:
+    first, second = gang()
+    assert first.instance.data is not None
+    here = Node(second.job, second.instance.replace(data=first.instance.data))
+    assert task([first, here], 0).node_ssh is None
+    assert task(gang(runtime="process"), 0).node_ssh is None
 
 
 def test_several_nodes_use_the_network_of_their_hosts_and_one_alone_does_not() -> None:

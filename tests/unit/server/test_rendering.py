@@ -124,6 +124,9 @@ def test_the_exit_code_of_a_run_is_that_of_the_job_that_failed() -> None:
     over = builders.run(status=RunStatus.FAILED)
     codes = [builders.job(job_num=n, exit_status=code) for n, code in enumerate((0, 7, None))]
     assert runs.exit_status(over, codes) == 7
+    interrupted = codes[0].replace(exit_status=130, termination_reason=JobTerminationReason.TERMINATED_BY_SERVER)
+    failed = codes[1].replace(exit_status=3, termination_reason=JobTerminationReason.CONTAINER_EXITED_WITH_ERROR)
+    assert runs.exit_status(over, [interrupted, failed]) == 3
     assert runs.exit_status(over, codes[:1]) == 0
     assert runs.exit_status(over, codes[2:]) is None
     assert runs.exit_status(builders.run(status=RunStatus.RUNNING), codes) is None

@@ -10,7 +10,7 @@ import click
 
 from dstack.api.client import Client
 from dstack.api.logs import LogPiece
-from dstack.cli.loglines import Filter, show_log
+from dstack.cli.loglines import Filter, show_log, show_logs
 from dstack.cli.merged import merged
 from dstack.cli.names import run_names
 from dstack.cli.render.runs import finished, job_label, jobs_of, no_such_job, submission
@@ -68,8 +68,7 @@ def logs(
             return show_log(logs[0][1], chosen)
         if follow:
             return merged(logs, chosen)
-        for label, pieces in logs:
-            show_log(pieces, chosen.of_job(label))
+        show_logs(logs, chosen)
 
 
 def _log(client: Client, run: Json, attempt: Json, follow: bool) -> Iterator[LogPiece]:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.errors import DstackError
 from dstack.server.auth.cipher import Cipher, load_keys
+from dstack.server.auth.node_keys import NAME as NODE_KEYS
 from dstack.server.store.database import Database
 from dstack.server.store.tables import meta, metadata
 
@@ -52,4 +53,14 @@ async def reseal(connection: AsyncConnection, cipher: Cipher) -> int:
                     value = {column.name: cipher.encrypt(cipher.decrypt(sealed))}
                     await connection.execute(update(table).where(*same).values(value))
                     count += 1
-    return count
+    return count + await _reseal_own(connection, cipher)
+
+
+async def _reseal_own(connection: AsyncConnection, cipher: Cipher) -> int:
+    """Of `meta`, whose values are not all sealed."""
+    own = meta.c.key == NODE_KEYS
+    sealed = (await connection.execute(select(meta.c.value).where(own))).scalar()
+    if sealed is None or cipher.is_newest(sealed):
+        return 0
+    await connection.execute(update(meta).where(own).values(value=cipher.encrypt(cipher.decrypt(sealed))))
+    return 1

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from dstack.agentapi.wire import CodeArchive, Mount, RegistryAuth, TaskSpec
+from dstack.agentapi.wire import CodeArchive, Mount, NodeSsh, RegistryAuth, TaskSpec
 from dstack.model.instance import Instance
 from dstack.model.job import Job
+from dstack.server.auth.node_keys import ReplicaKeys
 from dstack.server.settings import Settings
 from dstack.values.interpolate import interpolate, references
 
@@ -37,10 +38,11 @@ def task_spec(
     settings: Settings,
     nodes: Sequence[Node] = (),
     keys: Sequence[str] = (),
+    node_keys: ReplicaKeys | None = None,
 ) -> TaskSpec:
     """The task of `job` on `instance`; `nodes` are all of its gang with itself, in their order, () of a single one.
 
-    `keys` are the public keys of those who may enter it.
+    `keys` are the public keys of those who may enter it, `node_keys` those of its gang.
 
     Raises ValueError naming a reference that cannot be resolved.
     """
@@ -78,6 +80,7 @@ def task_spec(
         network="host" if in_container and job.is_gang else "bridge",
         gpus=_leased(job, instance),
         authorized_keys=list(keys),
+        node_ssh=_node_ssh(instance, nodes, node_keys) if in_container else None,
         mpi_hostfile="".join(_hostfile(node) for node in nodes),
         mounts=[Mount(target=m.target, path=m.path, name=m.name, optional=m.optional) for m in spec.mounts],
     )
@@ -126,6 +129,21 @@ def _address(hostname: str | None) -> str | None:
 def _hostfile(node: Node) -> str:
     gpus = _gpus(*node)
     return f"{_ip(node.instance)} slots={gpus}\n" if gpus else f"{_ip(node.instance)}\n"
+
+
+def _node_ssh(instance: Instance, nodes: Sequence[Node], keys: ReplicaKeys | None) -> NodeSsh | None:
+    """None where nodes share an address: behind the same port there is one of them only."""
+    addresses = [_ip(node.instance) for node in nodes]
+    if keys is None or len(set(addresses)) < len(addresses):
+        return None
+    return NodeSsh(
+        private_key=keys.job.private,
+        public_key=keys.job.public,
+        host_key=keys.host.private,
+        host_public=keys.host.public,
+        address=_ip(instance),
+        nodes=addresses,
+    )
 
 
 def _with_addresses(script: str | None, groups: Sequence[int], nodes: Sequence[Node]) -> str | None:

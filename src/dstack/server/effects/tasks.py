@@ -12,6 +12,7 @@ from dstack.errors import DstackError
 from dstack.model.instance import Instance, InstanceStatus
 from dstack.model.job import Job
 from dstack.model.observation import TaskAccepted, TaskRefused, TaskRemoved, TaskReported
+from dstack.server.auth.node_keys import NodeKeys
 from dstack.server.effects.acts import Again, Done
 from dstack.server.effects.entrants import keys_of
 from dstack.server.effects.links import HostLinks
@@ -49,11 +50,14 @@ class TaskEffects:
         secrets_of: SecretsOf,
         settings: Settings,
         repos: RepoTrees | None = None,
+        *,
+        node_keys: NodeKeys,
     ):
         self._store = store
         self._links = links
         self._blobs = blobs
         self._secrets_of = secrets_of
+        self._node_keys = node_keys
         self._settings = settings
         self._repos = repos
 
@@ -70,7 +74,8 @@ class TaskEffects:
             names = sorted(secret_names(job))
             secrets = await self._secrets_of(job.project_id, names) if names else {}
             env, keys = _plain(fleet.spec.configuration.env), await keys_of(self._store.database, job)
-            spec = task_spec(job, instance, secrets, env, self._settings, nodes, keys)
+            of_nodes = await self._node_keys.of(job) if job.is_gang else None
+            spec = task_spec(job, instance, secrets, env, self._settings, nodes, keys, of_nodes)
         except (DstackError, ValueError) as e:
             return _refused(act, f"Secrets interpolation error: {e}")
         try:

@@ -117,10 +117,15 @@ _TERMINATED = {
 
 
 def exit_status(row: Run, jobs: Sequence[Job]) -> int | None:
-    """The job's own exit code: the first that is not 0 among those of the last attempt, once the run is over."""
+    """The job's own exit code: the first that is not 0 of the last attempt, once the run is over.
+
+    Those that ended by themselves come first: a node's failure has the others interrupted, which gives them codes too.
+    """
     if not row.terminal:
         return None
-    codes = [job.exit_status for job in current(jobs) if job.exit_status is not None]
+    latest = current(jobs)
+    own = [job for job in latest if job.termination_reason is JobTerminationReason.CONTAINER_EXITED_WITH_ERROR]
+    codes = [job.exit_status for job in (*own, *latest) if job.exit_status is not None]
     return next((code for code in codes if code), 0 if codes else None)
 
 
