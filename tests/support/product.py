@@ -174,6 +174,10 @@ class Product:
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 
+    def command_line(self, *arguments: str) -> str:
+        """The command as a shell takes it."""
+        return shlex.join(_command(arguments))
+
     def begin(self, *arguments: str) -> Started:
         """Start a command that goes on beside the test."""
         started = Started(_popen(arguments, self.folder, self.env))

@@ -18,7 +18,7 @@ from dstack.errors import DstackError
 
 CONNECT_S = 30.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
-PATIENCE = 6  # tries of a connection that never was there
+PATIENCE = 4  # tries of a connection that never was there
 LOOK_S = 1.0
 END_S = 12.0
 
