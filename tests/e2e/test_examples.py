@@ -13,7 +13,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yml"))
 BY_TYPE: dict[bool, list[Path]] = {True: [], False: []}
 for path in EXAMPLES:
     BY_TYPE["image" in yaml.safe_load(path.read_text())].append(path)
-LONG = {"countdown"}
+LONG = {"countdown", "dev"}
 
 
 def _id(path: Path) -> str:
