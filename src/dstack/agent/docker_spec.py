@@ -96,6 +96,8 @@ def _host_config(spec: TaskSpec, init: bool, extras: Sequence[Options]) -> Dict[
     if spec.network != "host":
         # Bound to this machine's loopback: who may come in from outside is not the engine's to decide.
         config["PortBindings"] = {"%d/tcp" % port: [{"HostIp": "127.0.0.1", "HostPort": ""}] for port in spec.ports}
+    if spec.docker:  # an engine's layers cannot lie on the layers of another one
+        config["Mounts"] = [{"Type": "volume", "Target": "/var/lib/docker"}]
     if spec.cpu_limit > 0:
         config["NanoCpus"] = int(spec.cpu_limit * 1e9)
     if spec.memory_limit_bytes > 0:

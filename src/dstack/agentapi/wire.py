@@ -175,6 +175,7 @@ class TaskSpec:
     registry_auth: Optional[RegistryAuth] = None
     user: str = ""  # "" is the image's own
     privileged: bool = False
+    docker: bool = False  # runs an engine of its own, which gets a volume that goes with the container
     # Either `script` (run by `shell -c`), or `entrypoint` + `args` as the engine understands them ([] and None: those
     # of the image).
     shell: str = "/bin/sh"

@@ -141,6 +141,9 @@ class JobSpec(BaseModel):
     requirements: Requirements
     image: str | None = None  # None: the server's default image, or none under the process runtime
     user: str | None = None
+    docker: bool = False  # an engine of its own, started before the commands
+    nvcc: bool = False  # the image with the CUDA compiler
+    dstack: bool = False  # is told how to reach the server
     privileged: bool = False
     shell: str = "/bin/sh"
     script: str | None = None

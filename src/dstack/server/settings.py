@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dstack.errors import UsageError
+from dstack.model.images import BASE_IMAGE, DEVEL_IMAGE, DOCKER_IMAGE, Images
 
-DEFAULT_IMAGE = "dstackai/base:0.16-base-ubuntu24.04"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 KEY_BYTES = 32
 RUNTIMES = ("auto", "docker", "process")
@@ -56,7 +56,10 @@ class Settings:
     local_backend: bool | None = None  # None: enabled on a loopback address only
     local_runtime: str = "auto"
     local_docker_host: str | None = None
-    default_image: str = DEFAULT_IMAGE
+    default_image: str = BASE_IMAGE
+    nvcc_image: str = DEVEL_IMAGE
+    docker_image: str = DOCKER_IMAGE
+    jobs_url: str | None = None  # of this server, as jobs reach it; None: as processes of this machine alone
     code_upload_limit: int = 2 * 1024 * 1024
     repo_size_limit: int = 2 * 1024**3
     log_quota_per_hour: int = 50 * 1024 * 1024
@@ -82,6 +85,11 @@ class Settings:
     @property
     def resolved_database_url(self) -> str:
         return async_url(self.database_url) if self.database_url else f"sqlite:///{self.sqlite_path}"
+
+    @property
+    def images(self) -> Images:
+        """What containers are made of when nobody wrote an image."""
+        return Images(self.default_image, self.nvcc_image, self.docker_image)
 
     @property
     def local_enabled(self) -> bool:
@@ -111,6 +119,9 @@ class Settings:
             "local_runtime": _choice(env, "DSTACK_SERVER_LOCAL_RUNTIME", RUNTIMES),
             "local_docker_host": env.get("DOCKER_HOST"),
             "default_image": env.get("DSTACK_SERVER_DEFAULT_IMAGE"),
+            "nvcc_image": env.get("DSTACK_SERVER_NVCC_IMAGE"),
+            "docker_image": env.get("DSTACK_SERVER_DOCKER_IMAGE"),
+            "jobs_url": _url(env, "DSTACK_SERVER_JOBS_URL"),
             "code_upload_limit": _int(env, "DSTACK_SERVER_CODE_UPLOAD_LIMIT"),
             "repo_size_limit": _int(env, "DSTACK_SERVER_REPO_SIZE_LIMIT"),
             "log_quota_per_hour": _int(env, "DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR"),
@@ -186,6 +197,13 @@ def _int(env: Mapping[str, str], name: str) -> int | None:
         return int(text)
     except ValueError:
         raise UsageError(f"{name}={text!r}: expected a whole number") from None
+
+
+def _url(env: Mapping[str, str], name: str) -> str | None:
+    text = (env.get(name) or "").rstrip("/")
+    if text and not text.startswith(("http://", "https://")):
+        raise UsageError(f"{name}={text!r}: expected an address such as https://dstack.example.org")
+    return text or None
 
 
 def _bool(env: Mapping[str, str], name: str) -> bool | None:

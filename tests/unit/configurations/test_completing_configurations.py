@@ -66,7 +66,6 @@ def test_without_a_profile_the_configuration_stands():
     "fields",
     [
         {"volumes": [{"name": ["v", "w"], "path": "/x"}]},
-        {"docker": True}, {"nvcc": True}, {"dstack": True},
         {"reservation": "r"},
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ import pytest
 
 from dstack.model.configurations.reading import parse
 from dstack.model.fleet import FleetStatus
+from dstack.model.images import Images
 from dstack.model.instance import InstanceStatus, InstanceTerminationReason
 from dstack.model.job import Job, JobStatus, JobTerminationReason
 from dstack.model.offer import Availability, Gpu, Resources
@@ -18,7 +19,7 @@ from dstack.server.services.wire.values import instant, plain, stamp
 from support import builders, openapi
 
 Reason = JobTerminationReason
-AROUND = Around("base-image")
+AROUND = Around(Images("base-image"))
 
 
 def ended(status: JobStatus, reason: JobTerminationReason | None = None, code: int | None = None) -> Job:
@@ -83,7 +84,7 @@ def test_a_run_is_worded_by_its_jobs(
 def test_every_run_and_job_is_legal_on_the_wire(status: RunStatus, job_status: JobStatus) -> None:
     on = builders.instance()
     job = builders.job(on=on, status=job_status, exit_status=1, running_since=builders.T0)
-    around = Around("base-image", {job.id: '{"downloaded_bytes": 1, "total_bytes": 2, "total_final": true}'})
+    around = Around(Images("base-image"), {job.id: '{"downloaded_bytes": 1, "total_bytes": 2, "total_final": true}'})
     view = RunView(builders.run(status=status), (job,), "main", "ann", "f", around, builders.T0 + 3600)
     rendered = runs.run(view)
     openapi.check_schema("Run-Output", rendered)
@@ -181,8 +182,8 @@ def test_what_is_rendered_is_legal_and_reads_back_as_the_same(fields: dict) -> N
 
 def test_a_default_image_is_named_where_none_was_written() -> None:
     spec = builders.job().spec
-    assert specs.job_spec(spec, "base-image")["image_name"] == "base-image"
-    openapi.check_schema("JobSpec-Output", specs.job_spec(spec, "base-image"))
+    assert specs.job_spec(spec, Images("base-image"))["image_name"] == "base-image"
+    openapi.check_schema("JobSpec-Output", specs.job_spec(spec, Images("base-image")))
 
 
 def test_credentials_of_registries_stay_out_of_jobs() -> None:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 
 from dstack.control.policy import idle
+from dstack.control.run.preludes import DOCKERD
 from dstack.control.scheduling.needs import spot_of
 from dstack.ids import derived_id
 from dstack.model.configurations.base import RunConfiguration
@@ -81,9 +82,12 @@ def job_spec(spec: RunSpec, run_name: str, *, job_num: int = 0, replica_num: int
         requirements=requirements(c, spec.profile, resources=resources, multinode=nodes > 1),
         image=c.image,
         user=c.user,
+        docker=bool(c.docker),
+        nvcc=bool(c.nvcc),
+        dstack=c.dstack,
         privileged=c.privileged or bool(c.docker),
         shell=shell,
-        script=None if entrypoint is not None else script((*c.setup, *commands)),
+        script=None if entrypoint is not None else script((*([DOCKERD] if c.docker else ()), *c.setup, *commands)),
         entrypoint=entrypoint,
         commands=commands,
         working_dir=c.working_dir or spec.working_dir,
@@ -209,7 +213,7 @@ def _stays(c: DevEnvironmentConfiguration, run_name: str) -> tuple[str, ...]:
 
 def _shell(c: RunConfiguration) -> str:
     if c.shell is None:
-        return "/bin/sh" if c.image else "/bin/bash"
+        return "/bin/sh" if c.image or c.docker else "/bin/bash"
     return {"sh": "/bin/sh", "bash": "/bin/bash"}.get(c.shell, c.shell)
 
 

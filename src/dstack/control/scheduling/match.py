@@ -123,7 +123,8 @@ def _runtime(needs: Needs, m: Machine) -> Miss | None:
         reason = f"{fields} cannot be honoured where tasks run as processes, without a container engine"
         return Miss("runtime", reason, 1.0, hint=f"remove {fields}, or use a machine with Docker")
     if needs.privileged and m.offer.containers_only:
-        return Miss("runtime", f"backend {m.offer.backend} runs containers only, without `privileged`", 1.0)
+        asked = "docker: true" if "docker" in needs.needs_containers else "privileged"
+        return Miss("runtime", f"backend {m.offer.backend} runs containers only, without `{asked}`", 1.0)
     if needs.host_folders and m.offer.containers_only:
         reason = f"backend {m.offer.backend} runs containers only, without instance volumes"
         return Miss("runtime", reason, 1.0, hint="write `optional: true` in `volumes` to go on without")

@@ -28,9 +28,6 @@ _REFUSED = (
         "one of several network volumes cannot be mounted yet; name one",
         lambda mounts: any(_several(mount) for mount in mounts),
     ),
-    _Rule("docker", "Docker inside the run is not provided yet"),
-    _Rule("nvcc", "the image with the CUDA compiler is not chosen yet; name one with `image`"),
-    _Rule("dstack", "the server cannot be reached from inside the run yet"),
     _Rule("reservation", "reservations are not used yet"),
 )
 _NOTED = (

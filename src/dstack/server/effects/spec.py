@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from dstack.agentapi.wire import CodeArchive, Mount, NodeSsh, RegistryAuth, TaskSpec
+from dstack.control.run import preludes
 from dstack.model.instance import Instance
-from dstack.model.job import Job
+from dstack.model.job import Job, JobSpec
 from dstack.server.auth.node_keys import ReplicaKeys
 from dstack.server.settings import Settings
 from dstack.values.interpolate import interpolate, references
@@ -60,17 +61,23 @@ def task_spec(
         id=job.id,
         name=spec.name,
         runtime=_runtime(instance),
-        image=(spec.image or settings.default_image) if in_container else "",
+        image=settings.images.of(spec) if in_container else "",
         registry_auth=auth,
         user=spec.user or "",
         privileged=spec.privileged,
         shell=spec.shell,
-        script=_with_addresses(spec.script, spec.groups, nodes),
+        script=_with_python(spec, _with_addresses(spec.script, spec.groups, nodes), in_container),
+        docker=spec.docker,
         entrypoint=list(spec.entrypoint) if spec.entrypoint is not None else None,
         working_dir=spec.working_dir or "",
         home_dir=spec.home_dir or "",
         python=spec.python or "",
-        env={**fleet_env, **variables(job, nodes), **{k: fill(v) for k, v in spec.env.items()}},
+        env={
+            **fleet_env,
+            **variables(job, nodes),
+            **_of_image(spec, in_container),
+            **{k: fill(v) for k, v in spec.env.items()},
+        },
         archives=[CodeArchive(a.hash, a.path) for a in spec.archives],
         cpu_limit=_cpu_limit(job, instance),
         memory_limit_bytes=_memory_limit(job, instance),
@@ -103,6 +110,12 @@ def variables(job: Job, nodes: Sequence[Node]) -> dict[str, str]:
         "DSTACK_GPUS_NUM": str(sum(_gpus(*node) for node in nodes)),
         # DSTACK_WORKING_DIR, DSTACK_REPO_DIR and DSTACK_MPI_HOSTFILE depend on the host: the agent adds them.
     }
+
+
+def _of_image(spec: JobSpec, in_container: bool) -> dict[str, str]:
+    """Where the virtual environment of the server's own image lies."""
+    own = in_container and not spec.image and not spec.docker
+    return {"DSTACK_VENV_DIR": preludes.VENV} if own else {}
 
 
 def _gpus(job: Job, instance: Instance) -> int:
@@ -144,6 +157,13 @@ def _node_ssh(instance: Instance, nodes: Sequence[Node], keys: ReplicaKeys | Non
         address=_ip(instance),
         nodes=addresses,
     )
+
+
+def _with_python(spec: JobSpec, script: str | None, in_container: bool) -> str | None:
+    """With the Python that was asked for; under the process runtime the agent sees to that."""
+    if script is None or not in_container or spec.image or spec.python is None:
+        return script
+    return f"{preludes.python(spec.python)}\n{script}"
 
 
 def _with_addresses(script: str | None, groups: Sequence[int], nodes: Sequence[Node]) -> str | None:

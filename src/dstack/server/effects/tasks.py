@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from sqlalchemy import select
+
 from dstack.agentapi.client import AgentClient, AgentRefused, AgentUnreachable
 from dstack.agentapi.wire import StopRequest, TaskReport, TaskSpec
 from dstack.errors import DstackError
@@ -25,6 +27,7 @@ from dstack.server.store.acts import ClaimedAct
 from dstack.server.store.blobs import BlobStore
 from dstack.server.store.rows import gang, placed
 from dstack.server.store.store import Store
+from dstack.server.store.tables import project
 
 # Answers the values of the named secrets of a project. Raises ResourceNotFound naming those that do not exist.
 SecretsOf = Callable[[str, Sequence[str]], Awaitable[Mapping[str, str]]]
@@ -76,6 +79,7 @@ class TaskEffects:
             env, keys = _plain(fleet.spec.configuration.env), await keys_of(self._store.database, job)
             of_nodes = await self._node_keys.of(job) if job.is_gang else None
             spec = task_spec(job, instance, secrets, env, self._settings, nodes, keys, of_nodes)
+            spec.env = {**await self._way_back(job, instance), **spec.env}
         except (DstackError, ValueError) as e:
             return _refused(act, f"Secrets interpolation error: {e}")
         try:
@@ -97,6 +101,17 @@ class TaskEffects:
             return _refused(act, e.message)
         self._links.follow(instance.id, report)
         return Done(((act.ref, TaskAccepted()), *((act.ref, r) for r in _news(report))))
+
+    async def _way_back(self, job: Job, instance: Instance) -> dict[str, str]:
+        """By what the job finds this server and its project, when it asked for it. A token is for people to give."""
+        if not job.spec.dstack:
+            return {}
+        async with self._store.database.read() as connection:
+            name = (await connection.execute(select(project.c.name).where(project.c.id == job.project_id))).scalar()
+        here = instance.offer.backend == "local" and instance.offer.runtime == "process"
+        nearby = self._settings.url if here else None
+        url = self._settings.jobs_url or nearby
+        return {"DSTACK_SERVER_URL": url, "DSTACK_PROJECT": str(name)} if url else {}
 
     async def _hand_over(self, client: AgentClient, spec: TaskSpec, tree: Tree | None) -> TaskReport:
         sent = [(archive.sha256, self._blobs.path(archive.sha256)) for archive in spec.archives]

@@ -23,7 +23,7 @@ class FinishedRuns:
         if not view.run.terminal:
             return encoded(render(view, include_jobs=include_jobs, submissions_limit=submissions_limit))
         rows = tuple((row.id, row.version) for row in (view.run, *view.jobs))
-        names = (view.project_name, view.username, view.fleet_name, view.around.default_image)
+        names = (view.project_name, view.username, view.fleet_name, view.around.images)
         key = (rows, names, include_jobs, submissions_limit)
         known = self._known.get(key)
         if known is None:

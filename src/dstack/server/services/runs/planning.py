@@ -13,6 +13,7 @@ from dstack.control.scheduling import Ask, Matching, Unit, Unplaceable, candidat
 from dstack.control.scheduling import Pool as Room
 from dstack.model.configurations import support
 from dstack.model.configurations.hints import exact_gpu_memory
+from dstack.model.configurations.images import image_missing
 from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance
 from dstack.model.job import JobSpec
@@ -32,6 +33,9 @@ from dstack.server.store.tables import TABLES
 # What `dstack offer` of released clients asks with: nothing is to run, prices are wanted.
 OFFER_IMAGE = "scratch"
 UNNAMED = "run"
+NO_WAY_BACK = (
+    "dstack: jobs do not know how to reach this server; whoever runs it sets DSTACK_SERVER_JOBS_URL to its address"
+)
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,15 @@ async def get_plan(parts: Parts, access: Access, request: GetRunPlan) -> dict[st
         if existing is not None:
             view = (await views(connection, parts, [existing], {access.project.id: access.project.name}))[0]
             shown = render_run(view)
-    plan = _plan(access, spec, pool, existing, shown, only_offers(spec, request.for_offers_only), parts.clock.now())
+    offers_only, now = only_offers(spec, request.for_offers_only), parts.clock.now()
+    plan = _plan(access, spec, pool, existing, shown, offers_only, now, parts.settings.jobs_url)
     showing = Showing(
         limit=request.max_offers,
         reverse=request.reverse_offers,
         full=request.full_offers,
         unallocated=request.unallocated_resources,
     )
-    return run_plan(plan, showing, parts.settings.default_image)
+    return run_plan(plan, showing, parts.settings.images)
 
 
 def with_key(spec: RunSpec, access: Access) -> RunSpec:
@@ -84,8 +89,8 @@ def only_offers(spec: RunSpec, asked: bool) -> bool:
     return asked or spec.configuration.image == OFFER_IMAGE
 
 
-def refusals(spec: RunSpec, pool: Pool) -> tuple[str, ...]:
-    """Why this run is not submitted, a line each; empty when it may be."""
+def refusals(spec: RunSpec, pool: Pool, jobs_url: str | None = None) -> tuple[str, ...]:
+    """Why this run is not submitted, a line each; empty when it may be. `jobs_url`: where jobs reach the server."""
     c = spec.configuration
     found = list(support.unsupported(c))
     if spec.profile is not None:
@@ -94,6 +99,10 @@ def refusals(spec: RunSpec, pool: Pool) -> tuple[str, ...]:
     if pool.processes_only:
         needs = job_spec(effective_run_spec(spec), UNNAMED).requirements.needs_containers
         found += [_needs_engine(name) for name in needs]
+    else:
+        found += image_missing(c)
+        if c.dstack and jobs_url is None:
+            found.append(NO_WAY_BACK)
     return tuple(found)
 
 
@@ -129,6 +138,7 @@ def _plan(
     shown: dict[str, Any] | None,
     offers_only: bool,
     at: float,
+    jobs_url: str | None,
 ) -> RunPlan:
     effective = effective_run_spec(spec)
     name = spec.run_name or UNNAMED
@@ -149,7 +159,7 @@ def _plan(
         notices=()
         if offers_only
         else (*notices(spec, pool), *_why_none_fits(specs, matched), *_more(specs, matched, pool)),
-        refusals=() if offers_only else refusals(spec, pool),
+        refusals=() if offers_only else refusals(spec, pool, jobs_url),
         next_triggered_at=next_trigger(effective, at),
     )
 

@@ -164,7 +164,7 @@ async def _views(connection: AsyncConnection, parts: Parts, found: Sequence[_Nam
     pulling = [job.id for of_run in jobs.values() for job in of_run if job.status is JobStatus.PULLING]
     now = parts.clock.now()
     around = Around(
-        parts.settings.default_image,
+        parts.settings.images,
         await _names(connection, job_gauge, pulling, "pull", "job_id"),
         await _host_keys(connection, [job for of_run in jobs.values() for job in of_run]),
         now,

@@ -38,7 +38,8 @@ async def apply_plan(parts: Parts, access: Access, request: ApplyRunPlan) -> dic
     offers = await parts.offers.all(access.project.id)
     now = parts.clock.now()
     async with parts.database.write() as connection:
-        if refused := refusals(spec, await pool_of(connection, access.project.id, offers)):
+        pool = await pool_of(connection, access.project.id, offers)
+        if refused := refusals(spec, pool, parts.settings.jobs_url):
             raise DstackError("\n".join(refused))
         spec = await _with_archives(connection, access.user.id, spec)
         key = RunKey(spec.run_name)

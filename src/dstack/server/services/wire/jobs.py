@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from dstack.model.images import Images
 from dstack.model.job import Job, JobPlace, JobStatus, JobTerminationReason
 from dstack.server.services.wire import entry, offers, specs
 from dstack.server.services.wire.values import backend, instant, plain, stamp
@@ -31,9 +32,9 @@ _STATUS_WORDS = {
 
 @dataclass(frozen=True)
 class Around:
-    """What rendering jobs needs besides them: the default image, pull progress (JSON text) by job id, the time."""
+    """What rendering jobs needs besides them: default images, pull progress (JSON text) by job id, the time."""
 
-    default_image: str
+    images: Images
     pulls: dict[str, str] = field(default_factory=dict)
     host_keys: dict[str, str] = field(default_factory=dict)  # of hosts that jobs run on, by instance id
     now: float = 0.0
@@ -49,7 +50,7 @@ def job(
     newest = submissions[-1]
     shown = submissions if limit is None else submissions[max(0, len(submissions) - limit) :]
     return {
-        "job_spec": specs.job_spec(newest.spec, around.default_image),
+        "job_spec": specs.job_spec(newest.spec, around.images),
         "job_submissions": [
             newest_of_run[1] if newest_of_run and one is newest_of_run[0] else submission(one, around) for one in shown
         ],

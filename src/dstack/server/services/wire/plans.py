@@ -8,6 +8,7 @@ from typing import Any
 
 from dstack.control.scheduling import Candidate, Matching
 from dstack.model.fleet import FleetSpec
+from dstack.model.images import Images
 from dstack.model.job import JobSpec
 from dstack.model.run import RunSpec
 from dstack.server.services.wire import offers, specs
@@ -68,7 +69,7 @@ class Showing:
         return [one.whole() for one in ordered] if self.full else ordered
 
 
-def run_plan(plan: RunPlan, showing: Showing, default_image: str) -> dict[str, Any]:
+def run_plan(plan: RunPlan, showing: Showing, images: Images) -> dict[str, Any]:
     return {
         "project_name": plan.project_name,
         "user": plan.username,
@@ -76,7 +77,7 @@ def run_plan(plan: RunPlan, showing: Showing, default_image: str) -> dict[str, A
         "effective_run_spec": specs.run_spec(plan.effective),
         "job_plans": [
             {
-                "job_spec": specs.job_spec(one.spec, default_image),
+                "job_spec": specs.job_spec(one.spec, images),
                 "offers": [offers.candidate(candidate) for candidate in found[: showing.limit]],
                 "total_offers": len(found),
                 "max_price": _max_price(found),

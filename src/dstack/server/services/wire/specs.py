@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dstack.model.fleet import FleetSpec
+from dstack.model.images import Images
 from dstack.model.job import JobSpec
 from dstack.model.profile import Profile, ProvisioningParams
 from dstack.model.requirements import Requirements
@@ -75,7 +76,7 @@ def resources(value: ResourcesSpec) -> dict[str, Any]:
 
 
 @once_each
-def job_spec(spec: JobSpec, default_image: str) -> dict[str, Any]:
+def job_spec(spec: JobSpec, images: Images) -> dict[str, Any]:
     """Credentials of registries stay out: they are in the configuration of whoever wrote them."""
     return {
         "replica_num": spec.replica_num,
@@ -90,7 +91,7 @@ def job_spec(spec: JobSpec, default_image: str) -> dict[str, Any]:
         "commands": list(spec.commands),
         "env": dict(spec.env),
         "home_dir": spec.home_dir,
-        "image_name": spec.image or default_image,
+        "image_name": images.of(spec),
         "privileged": spec.privileged,
         "max_duration": _whole(spec.max_duration_s),
         "stop_duration": _whole(spec.stop_duration_s),
