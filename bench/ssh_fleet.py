@@ -9,6 +9,7 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -42,16 +43,15 @@ def main() -> None:
     )
 
 
-def set_up(client: Client, hosts: Hosts) -> float:
+def set_up(client: Client, hosts: Hosts, names: Sequence[str] = NAMES, placement: str = "any") -> float:
     """Seconds from the request until all hosts are idle."""
     text = hosts.key.read_text()
     key = {"public": public_line(private_key(text)), "private": text}
-    ssh = {"user": SUDOER, "identity_file": "key", "ssh_key": key, "hosts": [hosts[name].address for name in NAMES]}
+    ssh = {"user": SUDOER, "identity_file": "key", "ssh_key": key, "hosts": [hosts[name].address for name in names]}
     began = time.perf_counter()
-    client.fleets.apply(
-        {"configuration": {"type": "fleet", "name": FLEET, "ssh_config": ssh}, "profile": {"name": "default"}}
-    )
-    while [i["status"] for i in client.fleets.get(FLEET)["instances"]] != ["idle"] * len(NAMES):
+    configuration = {"type": "fleet", "name": FLEET, "ssh_config": ssh, "placement": placement}
+    client.fleets.apply({"configuration": configuration, "profile": {"name": "default"}})
+    while [i["status"] for i in client.fleets.get(FLEET)["instances"]] != ["idle"] * len(names):
         if time.perf_counter() - began > LIMIT_S:
             raise SystemExit(f"the hosts did not become idle: {client.fleets.why(FLEET)['lines']}")
         time.sleep(0.05)

@@ -169,7 +169,8 @@ class JsonFileTail:
         known = [inode for inode, _ in self._files]
         last = max((n for n, (inode, _) in enumerate(found) if inode in known), default=-1)
         _close_all(found[: last + 1])  # open already, or read to the end before
-        if known and last < 0 and found:
+        never_read = not known and not self._sink.inode
+        if (known and last < 0 and found) or (never_read and len(found) >= MAX_FILES):  # as many as are kept: or more
             self._sink.note_gap(time.time())
         self._files.extend(found[last + 1 :])
 

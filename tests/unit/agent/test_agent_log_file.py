@@ -116,6 +116,16 @@ def test_a_tail_that_was_away_for_too_long_says_in_the_log_that_something_is_mis
     assert note.startswith(b"[dstack] An unknown number of bytes of log were lost")
 
 
+def test_a_tail_that_comes_when_the_engine_has_begun_to_drop_files_says_so(tmp_path):
+    source = tmp_path / "c-json.log"
+    for name in ("c-json.log.4", "c-json.log.3", "c-json.log.2", "c-json.log.1", "c-json.log"):
+        (tmp_path / name).write_bytes(line(f"of {name}\r\n"))
+    drain(JsonFileTail(str(source), LogSink(str(tmp_path), 0)))
+    note, *rest = [part for part in read(tmp_path).split(b"\n") if part]
+    assert note.startswith(b"[dstack] An unknown number of bytes of log were lost")
+    assert (len(rest), rest[-1]) == (5, b"of c-json.log")
+
+
 def test_a_torn_line_of_a_killed_engine_is_skipped(tmp_path):
     source = tmp_path / "c-json.log"
     source.write_bytes(line("a\r\n") + b'{"log":"tor\n' + line("b\r\n"))
