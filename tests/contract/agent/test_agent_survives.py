@@ -54,6 +54,23 @@ async def test_an_agent_killed_at_any_moment_of_a_start_starts_the_job_once(agen
         assert (report.state, report.exit_code, log) == ("exited", 7, b"once\n"), delay_s
 
 
+async def test_an_agent_killed_at_any_moment_of_a_removal_leaves_nothing_of_the_task(agent):
+    for delay_s in (0.0, 0.003, 0.01, 0.03, 0.1, 0.3):
+        spec = agent.spec("echo once", network="bridge" if agent.runtime == "docker" else "host")
+        await agent.client.put_task(spec)
+        _, log = await agent.finish(spec.id)
+        deletion = asyncio.ensure_future(agent.client.delete(spec.id, len(log)))
+        await asyncio.sleep(delay_s)
+        agent.kill(signal.SIGKILL)
+        await asyncio.gather(deletion, return_exceptions=True)
+        await agent.start()
+        await agent.client.delete(spec.id, len(log))
+        assert spec.id not in {task.id for task in await agent.client.tasks()}
+        if agent.runtime == "docker":
+            kinds = ("/containers/json?all=1", "/networks")
+            assert not [one for kind in kinds for one in call(agent.docker_host, "GET", kind) if spec.id in str(one)]
+
+
 async def test_a_polite_end_of_the_agent_leaves_the_job_running(agent):
     spec = agent.spec("echo up; sleep 0.3; echo still up")
     await agent.client.put_task(spec)
