@@ -9,7 +9,8 @@ Json = dict[str, Any]
 _SPEC_NAMES = {
     "repo_id": "Repo ID",
     "file_archives": "Files",
-    "repo_code_hash": "Repo state",
+    "repo_code_hash": "Repo state (local changes)",
+    "repo_data": "Repo state (branch, commit, or other)",
     "ssh_key_pub": "Public SSH key",
 }
 _NOT_CHANGES = (
@@ -17,7 +18,6 @@ _NOT_CHANGES = (
     "profile",
     "configuration_path",
     "merged_profile",
-    "repo_data",
     "run_name",
     "ssh_key_pub",
     "autocreated",
@@ -39,6 +39,8 @@ def differences(old: Json, new: Json) -> list[str]:
 def _content(key: str, spec: Json) -> Any:
     """Archives are the same when their bytes are, whatever id the upload got."""
     value = spec.get(key)
+    if key == "repo_data":
+        return [(value or {}).get(name) for name in ("repo_branch", "repo_hash")]
     if key == "file_archives":
         return [(item.get("hash") or item.get("id"), item.get("path")) for item in value or []]
     return value

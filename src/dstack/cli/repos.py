@@ -66,7 +66,7 @@ def bring(client: Client, written: RepoSpec | None, folder: Path, flags: RepoFla
     data = {"repo_type": "remote", "repo_name": address.name, "repo_branch": branch, "repo_hash": commit}
     if checkout is not None:
         data |= {"repo_config_name": checkout.user_name, "repo_config_email": checkout.user_email}
-    return Use(address.id, data | {"repo_url": _shown(address).url}, code_hash, written.path)
+    return Use(address.id, data | {"x_repo_url": _shown(address).url}, code_hash, written.path)
 
 
 def register(client: Client, address: Address, access: Access) -> None:

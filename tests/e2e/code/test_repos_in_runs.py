@@ -177,3 +177,21 @@ def test_flags_name_the_repository_its_branch_or_none(dstack: Product, public: s
     assert dstack.cli("apply", "-y", "-f", file, "--no-repo").ok().out.endswith("0\n")
     both = dstack.cli("apply", "-y", "-f", file, "--no-repo", "-P", ".")
     assert both.code == 2 and "Either --repo or --no-repo can be specified" in both.err
+
+
+def test_a_new_commit_is_a_change_of_an_active_run(dstack: Product, tmp_path: Path):
+    bare = bare_repo(tmp_path)
+    with over_http(tmp_path) as url:
+        here = checkout(dstack, f"{url}/lab.git", "moving")
+        file = dstack.task("moved", "sleep 600", more="repos: [./moving]")
+        dstack.cli("apply", "-y", "-d", "-f", file).ok()
+        same = dstack.cli("apply", "-y", "-d", "-f", file).ok()
+        (here / "said.txt").write_text("third\n")
+        git(here, "commit", "-q", "-a", "-m", "third")
+        git(here, "push", "-q", str(bare), "main")
+        git(here, "fetch", "-q")
+        asked = dstack.cli("apply", "-d", "-f", file, stdin="n\n")
+        dstack.cli("stop", "-y", "--abort", "moved").ok()
+    assert "Detected no changes" in same.text
+    assert "Repo state (branch, commit, or other)" in asked.text
+    assert "local changes" not in asked.text

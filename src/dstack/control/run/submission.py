@@ -144,7 +144,7 @@ def repository(spec: RunSpec) -> JobRepo | None:
         assert written is not None
         found = {"id": spec.repo_id or "none", "url": written.url, "branch": written.branch, "hash": written.hash}
     else:
-        found = {"id": spec.repo_id, "url": data.get("repo_url") or (written.url if written else None)}
+        found = {"id": spec.repo_id, "url": data.get("x_repo_url") or (written.url if written else None)}
         found |= {"branch": data.get("repo_branch"), "hash": data.get("repo_hash"), "code_hash": spec.repo_code_hash}
         found |= {"user_name": data.get("repo_config_name"), "user_email": data.get("repo_config_email")}
     return JobRepo(

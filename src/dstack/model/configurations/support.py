@@ -40,9 +40,7 @@ _NOTED_OF_ONE_NODE = (
 )
 
 
-def executed(
-    configuration: Any, prefix: str
-) -> TaskConfiguration | DevEnvironmentConfiguration | FleetConfiguration:
+def executed(configuration: Any, prefix: str) -> TaskConfiguration | DevEnvironmentConfiguration | FleetConfiguration:
     """The configuration, when its type is executed; else ConfigurationError, which begins with `prefix`."""
     if isinstance(configuration, (TaskConfiguration, DevEnvironmentConfiguration, FleetConfiguration)):
         return configuration

@@ -31,7 +31,16 @@ def changed_fields(old: RunSpec, new: RunSpec) -> list[str]:
     """Names of what differs between two effective specs; those of the configuration as they are."""
     before, after = render_spec(old), render_spec(new)
     around = _differing(before, after, (*_IGNORED, "configuration"))
+    if _commit(old) != _commit(new):
+        around.append("repo_data")
     return around + _differing(before["configuration"], after["configuration"], ())
+
+
+def _commit(spec: RunSpec) -> tuple[object, ...]:
+    """Which code the run brings along, its uploaded changes aside."""
+    data = spec.repo_data or {}
+    known = data.get("repo_type") == "remote"
+    return (spec.repo_id, data.get("repo_branch"), data.get("repo_hash")) if known else ()
 
 
 def not_in_place(old: RunSpec, new: RunSpec) -> list[str]:
