@@ -160,7 +160,7 @@ async def test_a_type_that_is_not_executed_yet_is_refused_by_its_name(api: Api) 
     spec = task("true") | {"configuration": {"type": "service", "port": 80, "image": "a"}}
     answer = await api.raw("runs/get_plan", {"run_spec": spec})
     assert answer.status_code == 400
-    assert "type: service is not supported yet by this server; supported: task, fleet" in answer.text
+    assert "type: service is not supported yet by this server; supported: task, dev-environment, fleet" in answer.text
 
 
 async def test_a_single_gpu_memory_that_leaves_no_offer_is_remarked(api: Api) -> None:
