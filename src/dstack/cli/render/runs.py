@@ -94,6 +94,7 @@ def error_text(run: Json) -> str:
         for attempt in job["job_submissions"][-1:]:
             texts += [attempt.get("error"), attempt.get("termination_reason_message")]
     found = list(dict.fromkeys(text.strip() for text in texts if text and text.strip()))
+    found = [text for text in found if not any(text != other and text in other for other in found)]
     return "; ".join(found) if run["status"] in ("failed", "terminated", "terminating", "pending") else ""
 
 
