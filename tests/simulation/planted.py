@@ -90,3 +90,13 @@ class TrustsAddresses(Server):
     def _host(self, job: Job) -> Host | None:
         data = self._instance(Ref("instance", job.instance_id or "")).data
         return self.parts.cloud.at_address(data.hostname) if data else None
+
+
+class SweepsAtSight(Server):
+    """What no row knows is ended at once: after a restored backup, all that was made since."""
+
+    def _sweep_backend(self, one: ClaimedAct):
+        for machine in self.parts.cloud.list():
+            if machine.foreign:
+                self.parts.cloud.terminate(machine.token)
+        return super()._sweep_backend(one)

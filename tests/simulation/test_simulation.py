@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dstack.model.orphan import Orphan, OrphanStatus
 from dstack.sim.faults import ALL
 from dstack.sim.shrink import shrink
 from dstack.sim.simulation import Result, Simulation
@@ -80,6 +81,7 @@ def test_an_unknown_fault_is_refused_with_the_names_of_those_that_exist():
         {"world": planted.ForgetsClaims},
         {"server": planted.ActsBeforeCommit},
         {"server": planted.StartsTwice},
+        {"server": planted.SweepsAtSight},
     ],
     ids=lambda worse: next(iter(worse.values())).__name__,
 )
@@ -103,6 +105,17 @@ def test_a_seed_that_breaks_is_told_in_a_few_steps():
 def test_a_seed_that_holds_cannot_be_made_shorter():
     with pytest.raises(ValueError, match="seed 3 does not break"):
         shrink(3, faults=(), **SMALL)
+
+
+def test_a_machine_that_no_row_knows_is_listed_and_left_alone():
+    simulation = Simulation(11, jobs=6, hours=2.0, faults=["foreign-machine", "forgetful-list", "crash"])
+    result = simulation.run()
+    orphans = [row for row in simulation.world.rows.values() if isinstance(row, Orphan)]
+    assert not result.broken, explained(result)
+    assert result.faults["foreign-machine"] > 0
+    assert {row.token for row in orphans} == {m.token for m in simulation.cloud.machines.values()}
+    assert OrphanStatus.QUARANTINED in {row.status for row in orphans}
+    assert OrphanStatus.TERMINATING not in {row.status for row in orphans}
 
 
 def test_a_link_that_does_not_know_its_host_again_is_found():

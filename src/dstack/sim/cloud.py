@@ -19,8 +19,7 @@ class Machine:
     number: int
     address: str
     host: Host
-    preempted: bool = False
-    terminate_at: float | None = None
+    foreign: bool = False  # under our tag, and made by nobody whom our rows know
 
 
 class CloudDown(Exception):
@@ -65,18 +64,18 @@ class Cloud:
             raise CloudDown("create")
         return InstanceCreated(data=self._data(self.machines[token]))
 
-    def terminate(self, instance: Instance) -> Observation | None:
+    def terminate(self, token: str) -> Observation | None:
         """None: not gone yet. Raises CloudDown."""
         now = self._clock.now()
         if self._faults.hit("cloud-down", now):
             raise CloudDown("terminate")
-        machine = self.machines.get(instance.token)
+        machine = self.machines.get(token)
         if machine is None:
             return Gone()
         machine.host.dead = True
         if self._faults.hit("slow-termination", now):
             return None
-        self._end(instance.token)
+        self._end(token)
         return Gone()
 
     def describe(self, instance: Instance) -> Observation | None:
@@ -86,6 +85,21 @@ class Cloud:
         if machine is None or self._faults.hit("lying-cloud", now):
             return Vanished(message="", preempted=machine is None)
         return None
+
+    def list(self) -> list[Machine]:
+        """All under our tag, or so the cloud says. Raises CloudDown."""
+        now = self._clock.now()
+        if self._faults.hit("cloud-down", now):
+            raise CloudDown("list")
+        machines = [*self.machines.values()]
+        if self._faults.hit("forgetful-list", now):
+            return [m for m in machines if self._faults.between(0, 1) < 0.5]
+        return machines
+
+    def add_foreign(self) -> None:
+        """A machine of somebody else appears under our tag."""
+        self._make(f"foreign-{self.created}", self._clock.now())
+        [*self.machines.values()][-1].foreign = True
 
     def preempt(self, token: str) -> None:
         machine = self.machines.get(token)

@@ -24,6 +24,8 @@ RATES: dict[str, float] = {
     "slow-commit": 0.2,  # others act between load and commit
     "frozen-server": 0.01,  # it comes back after its claims have run out
     "clock-jump": 0.005,  # a server's clock is set forward or back by minutes
+    "forgetful-list": 0.3,  # the list of machines lacks some
+    "foreign-machine": 0.01,  # one under our tag that no row knows: another server's, or newer than a restored backup
     "reused-address": 0.5,  # the address of a machine that is gone is given to a new one
 }
 ALL = tuple(RATES)

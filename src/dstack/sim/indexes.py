@@ -18,14 +18,14 @@ class Indexes:
         self.gangs: dict[tuple[str, int, int], Ids] = defaultdict(dict)  # jobs by run, replica and submission
         self.placed: dict[str, Ids] = defaultdict(dict)  # jobs by instance
         self.waiting: dict[str, Ids] = defaultdict(dict)  # jobs by project
-        self.live: dict[tuple[str, str], Ids] = defaultdict(dict)  # fleets and instances by (kind, project)
+        self.live: dict[tuple[str, str], Ids] = defaultdict(dict)  # fleets, instances and orphans by (kind, project)
         self.of_fleet: dict[str, Ids] = defaultdict(dict)  # live instances by fleet
 
     def update(self, old: Row | None, new: Row) -> None:
         """Take note of a row's new value."""
         if isinstance(new, Job):
             self._job(old if isinstance(old, Job) else None, new)
-        elif new.kind in ("fleet", "instance"):
+        elif new.kind in ("fleet", "instance", "orphan"):
             self._member(self.live[new.kind, new.project_id], new)
             if isinstance(new, Instance):
                 self._member(self.of_fleet[new.fleet_id], new)

@@ -10,6 +10,7 @@ from typing import Any
 from dstack.control.run.decide import queue_ref
 from dstack.control.run.submission import submitted
 from dstack.ids import derived_id
+from dstack.model.chore import Chore, ChoreName
 from dstack.model.configurations.fleet import FleetConfiguration
 from dstack.model.configurations.task import TaskConfiguration
 from dstack.model.fleet import Fleet, FleetSpec
@@ -81,6 +82,17 @@ def queue(now: float) -> Queue:
     return Queue(id=queue_ref(PROJECT).id, project_id=PROJECT, created_at=now)
 
 
+def sweep(now: float) -> Chore:
+    return Chore(
+        id=derived_id(PROJECT, "sweep"),
+        project_id=PROJECT,
+        created_at=now,
+        name=ChoreName.SWEEP,
+        backend="sim",
+        next_at=now + 60.0,
+    )
+
+
 @dataclass
 class People:
     """Chance decides what they want; the same seed wants the same.
@@ -97,6 +109,7 @@ class People:
 
     def begin(self, world: World, now: float) -> None:
         world.add(queue(now), now)
+        world.add(sweep(now), now)
         wanted = (
             fleet("pool", now, nodes="0..12", idle_duration="5m", spot_policy="auto"),
             fleet("warm", now, nodes="1..3", blocks="auto", idle_duration="10m"),

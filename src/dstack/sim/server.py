@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from dstack.control.chore.compare import KnownInstance, KnownOrphan, compare
+from dstack.control.chore.decide import CONFIRM_S
 from dstack.control.decide import decide
 from dstack.control.kernel import Probe, Turn
-from dstack.model.instance import Instance
+from dstack.model.chore import Chore
+from dstack.model.instance import Instance, InstanceStatus
 from dstack.model.job import Job
-from dstack.model.observation import Observation, TaskAccepted, TaskRemoved
+from dstack.model.observation import Adopted, Observation, Stranger, Swept, TaskAccepted, TaskRemoved
+from dstack.model.orphan import Orphan
 from dstack.model.row import Ref
 from dstack.sim.clock import VirtualClock
-from dstack.sim.cloud import Cloud, CloudDown
+from dstack.sim.cloud import Cloud, CloudDown, Machine
 from dstack.sim.faults import Faults
 from dstack.sim.host import Host, Script, Unreachable
 from dstack.sim.links import Links
@@ -212,7 +216,42 @@ class Server:
         return None, [(one.ref, self.parts.cloud.create(self._instance(one.ref)))]
 
     def _terminate_instance(self, one: ClaimedAct) -> tuple[str | None, Seen]:
-        gone = self.parts.cloud.terminate(self._instance(one.ref))
+        gone = self.parts.cloud.terminate(self._instance(one.ref).token)
+        return ("still terminating", []) if gone is None else (None, [(one.ref, gone)])
+
+    def _sweep_backend(self, one: ClaimedAct) -> tuple[str | None, Seen]:
+        """As the real sweeper: nothing is lost but what two lists lack and the cloud itself says to be gone."""
+        p, now = self.parts, self.now()
+        listed = {machine.token: machine for machine in p.cloud.list()}
+        instances = {r.id: r for r in p.world.rows.values() if isinstance(r, Instance)}
+        orphans = [r for r in p.world.rows.values() if isinstance(r, Orphan) and not r.terminal]
+        found = compare(
+            listed, map(_known, _living(instances)), [KnownOrphan(o.id, o.token, True) for o in orphans], now
+        )
+        ended = {r.token: r for r in instances.values() if r.status is InstanceStatus.TERMINATED}
+        strangers = tuple(_stranger(listed[token], ended.get(token)) for token in found.strangers)
+        seen: Seen = [
+            (
+                one.ref,
+                Swept(at=now, strangers=strangers, unlisted=found.unlisted, unlisted_orphans=found.unlisted_orphans),
+            )
+        ]
+        seen += [(Ref("orphan", id_), Adopted()) for id_ in found.adopted]
+        chore = p.world.rows[one.ref]
+        assert isinstance(chore, Chore)
+        for id_ in found.unlisted:
+            confirmed = now - chore.unlisted.get(id_, now) >= CONFIRM_S and not instances[id_].linked
+            if confirmed and (vanished := p.cloud.describe(instances[id_])) is not None:
+                seen.append((Ref("instance", id_), vanished))
+        return None, seen
+
+    def _terminate_machine(self, one: ClaimedAct) -> tuple[str | None, Seen]:
+        orphan = self.parts.world.rows[one.ref]
+        assert isinstance(orphan, Orphan)
+        instances = {r.id: r for r in self.parts.world.rows.values() if isinstance(r, Instance)}
+        if any(instance.token == orphan.token for instance in _living(instances)):
+            return None, [(one.ref, Adopted())]
+        gone = self.parts.cloud.terminate(orphan.token)
         return ("still terminating", []) if gone is None else (None, [(one.ref, gone)])
 
     def _start_task(self, one: ClaimedAct) -> tuple[str | None, Seen]:
@@ -263,3 +302,22 @@ class Server:
         row = self.parts.world.rows[ref]
         assert isinstance(row, Job)
         return row
+
+
+def _living(instances: Mapping[str, Instance]) -> list[Instance]:
+    return [instance for instance in instances.values() if not instance.terminal]
+
+
+def _known(instance: Instance) -> KnownInstance:
+    going = instance.status in (InstanceStatus.TERMINATING, InstanceStatus.PENDING)
+    there = None if going or instance.data is None else instance.started_at
+    return KnownInstance(instance.id, instance.token, True, there, instance.linked)
+
+
+def _stranger(machine: Machine, ended: Instance | None) -> Stranger:
+    return Stranger(
+        token=machine.token,
+        backend_id=f"m-{machine.number}",
+        instance_id=ended.id if ended else None,
+        instance_name=ended.name if ended else None,
+    )

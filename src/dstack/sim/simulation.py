@@ -9,7 +9,7 @@ from dstack.control import invariants
 from dstack.control.kernel import IllegalTransition
 from dstack.model.instance import Instance
 from dstack.sim.clock import VirtualClock
-from dstack.sim.cloud import Cloud
+from dstack.sim.cloud import Cloud, Machine
 from dstack.sim.faults import ALL, Faults, Hit
 from dstack.sim.host import Host, Task
 from dstack.sim.scenario import People, offers
@@ -72,6 +72,7 @@ class Simulation:
             self.clock, self.world, self.cloud, self.faults, self.trace, self.people.scripts, self._after_commit
         )
         self._problems: list[str] = []
+        self._foreign = 0
         self._heard_within_s = heard_within_s
         self.people.begin(self.world, START)
         self.servers = [server(f"s{n}", parts, holds_links=n == 0) for n in range(servers)]
@@ -121,7 +122,7 @@ class Simulation:
         for server in self.servers:
             if self.faults.hit("clock-jump", now):
                 server.set_clock(self.faults.between(-300, 300))
-        for machine in list(self.cloud.machines.values()):
+        for machine in self._ours():
             if self.faults.hit("preemption", now):
                 self.cloud.preempt(machine.token)
             elif self.faults.hit("reboot", now):
@@ -130,6 +131,9 @@ class Simulation:
                 machine.host.deaf_until = now + self.faults.between(300, 3000)
             elif self.faults.hit("short-deafness", now):
                 machine.host.deaf_until = now + self.faults.between(5, 90)
+        if self.faults.hit("foreign-machine", now):
+            self.cloud.add_foreign()
+            self._foreign += 1
         if now < self.faults.until:
             self.clock.after(MINUTE, self._trouble)
 
@@ -148,7 +152,7 @@ class Simulation:
         due = {ref: lease.due_at for ref, lease in world.leases.items()}
         hosts = [m.host for m in self.cloud.machines.values()]
         tasks = {job_id: host.token for host in hosts for job_id in host.running()}
-        alive = {m.token for m in self.cloud.machines.values()}
+        alive = {m.token for m in self._ours()}
         unread = {ref: lying[0].at for ref, lying in world.inbox.items() if lying and not world.rows[ref].terminal}
         view = invariants.View(
             self.clock.now(),
@@ -162,6 +166,8 @@ class Simulation:
         )
         found = invariants.broken(view)
         found += [f"job {j} was started {n} times on one host" for h in hosts for j, n in h.starts.items() if n > 1]
+        if len(self.cloud.machines) - len(self._ours()) < self._foreign:
+            found.append("a machine that no row knows was ended unasked")
         if found:
             raise Broken("; ".join(found[:3]))
 
@@ -170,11 +176,17 @@ class Simulation:
         return all(self.world.rows[r].terminal for r in runs)
 
     def _all_gone(self) -> bool:
-        return all(row.terminal for row in self.world.rows.values() if row.kind != "queue") and not self.world.acts
+        """All but what goes on for ever, and machines that wait for a person's word."""
+        lasting = ("queue", "chore", "orphan")
+        rows = (row for row in self.world.rows.values() if row.kind not in lasting)
+        return all(row.terminal for row in rows) and all(ref.kind in lasting for ref, _ in self.world.acts)
 
     def _at_the_end(self) -> None:
-        if self.cloud.machines:
-            raise Broken(f"{len(self.cloud.machines)} machines still run at the end")
+        if self._ours():
+            raise Broken(f"{len(self._ours())} machines still run at the end")
+
+    def _ours(self) -> list[Machine]:
+        return [machine for machine in self.cloud.machines.values() if not machine.foreign]
 
     def _unfinished(self) -> str:
         left = [f"{r.kind} {getattr(r, 'name', r.id)} {r.status}" for r in self.world.rows.values() if not r.terminal]

@@ -9,9 +9,11 @@ from typing import Any
 
 from dstack.control.kernel import Decision, IllegalTransition, Pending, Probe, Received, Turn
 from dstack.control.snapshots import (
+    ChoreSnapshot,
     FleetSnapshot,
     InstanceSnapshot,
     JobSnapshot,
+    OrphanSnapshot,
     QueueSnapshot,
     RunSnapshot,
     Snapshot,
@@ -251,6 +253,11 @@ class World:
             case "fleet":
                 instances = self._all("instance", index.of_fleet[ref.id])
                 return FleetSnapshot(row, instances, tuple(self._offers()), pending, inbox)
+            case "chore":
+                orphans = self._all("orphan", index.live["orphan", row.project_id])
+                return ChoreSnapshot(row, orphans, pending, inbox)
+            case "orphan":
+                return OrphanSnapshot(row, pending, inbox)
             case _:
                 project = row.project_id
                 if not index.waiting[project]:  # nobody waits: the pool is not looked at
