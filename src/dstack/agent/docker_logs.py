@@ -11,6 +11,7 @@ import json
 import os
 import struct
 import time
+import zlib
 from typing import Any, Dict, List, Optional, Tuple
 
 from dstack.agent import logfile
@@ -20,6 +21,8 @@ STEP_BYTES = 256 * 1024  # parsed in one go: some milliseconds, so that the agen
 POSITION = struct.Struct(
     ">QQQQB"
 )  # inode, offset in that file, log length, index length, a carriage return is held back
+MARK = struct.Struct(">QI")  # behind it: the offset again, and a sum of what stands before it in that file
+MARK_BYTES = 256
 GAP = (
     b"[dstack] An unknown number of bytes of log were lost: the job printed more than the engine keeps (%d MB) unread\n"
 )
@@ -36,10 +39,11 @@ class LogSink:
     def __init__(self, directory: str, quota_bytes_per_hour: int):
         self._log = LogWriter(directory)
         self._fd = os.open(os.path.join(directory, "log.pos"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        stored = os.pread(self._fd, POSITION.size, 0)
+        stored = os.pread(self._fd, POSITION.size + MARK.size, 0)
         self.inode, self.offset, size, index_size, held = (
-            POSITION.unpack(stored) if len(stored) == POSITION.size else (0, 0, 0, 0, 0)
+            POSITION.unpack_from(stored) if len(stored) >= POSITION.size else (0, 0, 0, 0, 0)
         )
+        self.mark = _mark_of(stored[POSITION.size :], self.offset)  # 0: not known
         self._held = b"\r" if held else b""
         self._log.truncate(size, index_size)
         self.quota = Quota(quota_bytes_per_hour)
@@ -60,9 +64,10 @@ class LogSink:
     def note_gap(self, at: float) -> None:
         self._put(b"\n" + GAP % (MAX_FILES * FILE_MB), at)
 
-    def commit(self, inode: int, offset: int) -> None:
-        self.inode, self.offset = inode, offset
+    def commit(self, inode: int, offset: int, mark: int = 0) -> None:
+        self.inode, self.offset, self.mark = inode, offset, mark
         record = POSITION.pack(inode, offset, self._log.size, self._log.index_size, bool(self._held))
+        record += MARK.pack(offset, mark)
         try:
             os.pwrite(self._fd, record, 0)
         except OSError as e:
@@ -74,7 +79,7 @@ class LogSink:
         if self._held:
             held, self._held = self._held, b""
             self._put(held, time.time())
-            self.commit(self.inode, self.offset)
+            self.commit(self.inode, self.offset, self.mark)
         self._log.sync()
 
     def close(self) -> None:
@@ -121,7 +126,8 @@ class JsonFileTail:
             self._offset += len(data)
             *lines, self._rest = (self._rest + data).split(b"\n")
             self._take(lines)
-            self._sink.commit(inode, self._offset - len(self._rest))
+            position = self._offset - len(self._rest)
+            self._sink.commit(inode, position, _sum_before(fd, position))
             return True
         if more_files:  # nobody writes to this one any more, and it was empty after its successor was seen
             os.close(fd)
@@ -143,13 +149,17 @@ class JsonFileTail:
         if not wanted:
             return
         inodes = [inode for inode, _ in self._files]
-        if wanted in inodes and _line_ends_at(self._files[inodes.index(wanted)][1], offset):
+        if wanted in inodes and self._was_read(self._files[inodes.index(wanted)][1], offset):
             for _ in range(inodes.index(wanted)):
                 os.close(self._files.pop(0)[1])
             self._offset = offset
         elif self._files:
             self._sink.note_gap(time.time())
             self._sink.commit(self._files[0][0], 0)
+
+    def _was_read(self, fd: int, offset: int) -> bool:
+        """Whether it is the file that was being read: the engine's files get the numbers of those that it deleted."""
+        return _line_ends_at(fd, offset) and self._sink.mark in (0, _sum_before(fd, offset))
 
     def _scan(self) -> None:
         """Open files that are new since the last look, in the order in which they were written."""
@@ -230,6 +240,20 @@ def instant(text: str) -> Optional[float]:
 
 def _line_ends_at(fd: int, offset: int) -> bool:
     return offset == 0 or os.pread(fd, 1, offset - 1) == b"\n"
+
+
+def _sum_before(fd: int, offset: int) -> int:
+    """Of the bytes before `offset`, which hold a line's instant; never 0."""
+    count = min(offset, MARK_BYTES)
+    return zlib.crc32(os.pread(fd, count, offset - count)) or 1
+
+
+def _mark_of(stored: bytes, offset: int) -> int:
+    """0 where an agent of before wrote the position and not the mark."""
+    if len(stored) < MARK.size:
+        return 0
+    of, mark = MARK.unpack(stored)
+    return mark if of == offset else 0
 
 
 def _close_all(files: List[Tuple[int, int]]) -> None:

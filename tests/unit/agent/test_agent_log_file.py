@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from dstack.agent import logfile
-from dstack.agent.docker_logs import JsonFileTail, LogSink, instant
+from dstack.agent.docker_logs import POSITION, JsonFileTail, LogSink, instant
 from dstack.agent.logfile import LogWriter, Quota
 
 
@@ -114,6 +114,29 @@ def test_a_tail_that_was_away_for_too_long_says_in_the_log_that_something_is_mis
     first, note, last = [part for part in read(tmp_path).split(b"\n") if part]
     assert (first, last) == (b"seen", b"after the gap")
     assert note.startswith(b"[dstack] An unknown number of bytes of log were lost")
+
+
+def test_another_file_with_the_number_of_the_one_that_was_read_is_not_taken_for_it(tmp_path):
+    source = tmp_path / "c-json.log"
+    source.write_bytes(line("seen\r\n", 1))
+    drain(JsonFileTail(str(source), LogSink(str(tmp_path), 0)))
+    source.write_bytes(line("news\r\n", 2) + line("more\r\n", 3))  # as long, in the same inode
+    drain(JsonFileTail(str(source), LogSink(str(tmp_path), 0)))
+    first, note, *rest = [part for part in read(tmp_path).split(b"\n") if part]
+    assert note.startswith(b"[dstack] An unknown number of bytes of log were lost")
+    assert (first, rest) == (b"seen", [b"news", b"more"])
+
+
+def test_a_position_that_an_older_agent_left_is_gone_on_from(tmp_path):
+    source = tmp_path / "c-json.log"
+    source.write_bytes(line("one\r\n", 1))
+    drain(JsonFileTail(str(source), LogSink(str(tmp_path), 0)))
+    position = tmp_path / "log.pos"
+    position.write_bytes(position.read_bytes()[: POSITION.size])
+    with source.open("ab") as f:
+        f.write(line("two\r\n", 2))
+    drain(JsonFileTail(str(source), LogSink(str(tmp_path), 0)))
+    assert read(tmp_path) == b"one\ntwo\n"
 
 
 def test_a_tail_that_comes_when_the_engine_has_begun_to_drop_files_says_so(tmp_path):
