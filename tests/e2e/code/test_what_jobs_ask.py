@@ -25,6 +25,8 @@ def test_secrets_are_filled_in_and_missing_ones_are_the_jobs_reason(dstack: Prod
     assert ended.code == 1
     assert "Secrets interpolation error" in ended.text and "nowhere" in ended.text
     assert "canary-4711" not in dstack.server_log
+    for name in ("1bad", "-bad", "b.ad", "b ad"):
+        assert dstack.cli("secret", "set", "--", name, "x").code == 1
 
 
 def test_references_that_nobody_fills_in_are_refused_at_their_place(dstack: Product):

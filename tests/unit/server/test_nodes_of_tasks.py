@@ -73,7 +73,7 @@ def test_addresses_that_commands_name_are_filled_in_by_group_and_place() -> None
     ]
     groups = [{"commands": commands}, {"nodes": 2, "commands": ["b $${{ groups[0].nodes[0].IP_ADDRESS }}"]}]
     nodes = gang(groups=groups, commands=[], nodes=None)
-    assert task(nodes, 0).script == "ping 10.0.0.1 10.0.0.2 && echo $${{ groups[0] }}"
+    assert task(nodes, 0).script == "ping 10.0.0.1 10.0.0.2 && echo ${{ groups[0] }}"
     assert task(nodes, 2).script == "b ${{ groups[0].nodes[0].IP_ADDRESS }}"
 
 

@@ -40,6 +40,10 @@ def test_a_value_that_looks_like_a_reference_is_not_filled_again() -> None:
     assert filled["A"] == "${{ secrets.other }}"
 
 
+def test_what_commands_escape_is_there_without_the_escape() -> None:
+    assert task(job_with(script="echo '$${{ matrix.os }}' $$ $${x}")).script == "echo '${{ matrix.os }}' $$ $${x}"
+
+
 def test_the_script_is_left_as_it_is() -> None:
     script = "echo '${{ secrets.s }}'"
     assert task(job_with(script=script), s="hush").script == script

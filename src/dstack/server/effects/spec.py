@@ -12,7 +12,7 @@ from dstack.model.instance import Instance
 from dstack.model.job import Job, JobSpec
 from dstack.server.auth.node_keys import ReplicaKeys
 from dstack.server.settings import Settings
-from dstack.values.interpolate import interpolate, references
+from dstack.values.interpolate import ESCAPED_OPENING, OPENING, interpolate, references
 
 GIB = 1024**3
 _NODE = re.compile(r"(\$?)\$\{\{\s*groups\[(\d+)\]\.nodes\[(\d+)\]\.IP_ADDRESS\s*\}\}")
@@ -167,16 +167,19 @@ def _with_python(spec: JobSpec, script: str | None, in_container: bool) -> str |
 
 
 def _with_addresses(script: str | None, groups: Sequence[int], nodes: Sequence[Node]) -> str | None:
-    """The script with the addresses of the nodes that it names by group and place in it."""
-    if script is None or not groups:
-        return script
+    """The script as the job has it: with the addresses of the nodes that it names by group and place in it.
+
+    It is the last pass over the commands: what `$${{` escaped in any of them stands there as `${{` now.
+    """
+    if script is None:
+        return None
 
     def fill(match: re.Match[str]) -> str:
-        if match[1]:
-            return match[0][1:]  # `$${{` stands for itself
+        if match[1] or not groups:
+            return match[0]
         return _ip(nodes[sum(groups[: int(match[2])]) + int(match[3])].instance)
 
-    return _NODE.sub(fill, script)
+    return _NODE.sub(fill, script).replace(ESCAPED_OPENING, OPENING)
 
 
 def _is_secret(name: str) -> bool:

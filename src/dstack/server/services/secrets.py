@@ -18,6 +18,7 @@ from dstack.server.parts import Parts
 from dstack.server.store.commit import record_events
 from dstack.server.store.database import Database
 from dstack.server.store.tables import secret
+from dstack.values.interpolate import is_plain_reference
 
 MAX_LENGTH = 64 * 1024
 
@@ -57,6 +58,11 @@ async def save(parts: Parts, access: Access, request: SaveSecret) -> dict[str, A
     """Create it or give it another value. Raises DstackError when the name or the length is not legal."""
     if not re.fullmatch(SECRET_NAME, request.name, re.ASCII):
         raise DstackError(f"{request.name!r} is not a secret name, expected 1 to 200 letters, digits, `-`, `_`")
+    if not is_plain_reference(f"secrets.{request.name}"):
+        raise DstackError(
+            f"{request.name!r} is not a secret name that `${{{{ secrets.NAME }}}}` could hold: "
+            "it begins with a letter or `_`"
+        )
     value = request.value.encode()
     if len(value) > MAX_LENGTH:
         raise DstackError(f"The value of the secret {request.name} is longer than {MAX_LENGTH} bytes")

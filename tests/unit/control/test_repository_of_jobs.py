@@ -1,8 +1,8 @@
-"""The repository of a job, from what clients of this and of other releases say of it."""
+"""What a job gets of its configuration: the repository that clients tell of, volumes named after nodes."""
 
 from __future__ import annotations
 
-from dstack.control.run.submission import repository
+from dstack.control.run.submission import job_spec, repository
 from dstack.model.configurations.dev_environment import DevEnvironmentConfiguration
 from dstack.model.configurations.task import TaskConfiguration
 from dstack.model.run import RunSpec
@@ -52,3 +52,9 @@ def test_tasks_get_one_branch_and_dev_environments_all_unless_they_say_otherwise
         for one in (task(repos=url), environment, task(repos=url, single_branch=False))
     ]
     assert [one and one.single_branch for one in found] == [True, False, False]
+
+
+def test_a_volume_may_be_named_after_the_node():
+    configuration = task(nodes=2, volumes=["shard-${{ dstack.node_rank }}:/data", "n${{ dstack.job_num }}:/n"])
+    specs = [job_spec(RunSpec(configuration=configuration), "t", job_num=number) for number in range(2)]
+    assert [[mount.name for mount in spec.mounts] for spec in specs] == [["shard-0", "n0"], ["shard-1", "n1"]]
