@@ -21,7 +21,7 @@ from dstack.server.services.wire.specs import run_spec as render_spec
 from dstack.server.store.commit import record_events, wake
 from dstack.server.store.tables import TABLES
 
-IN_PLACE = ("priority",)
+IN_PLACE = ("priority", "inactivity_duration")
 # What clients fill in anew each time, and what does not change the job.
 _IGNORED = ("run_name", "repo_id", "repo_data", "repo_dir", "configuration_path", "profile", "ssh_key_pub")
 CHANGED = "Failed to apply plan. Resource has been changed. Try again or use force apply."
@@ -78,6 +78,11 @@ async def update_run(connection: AsyncConnection, access: Access, existing: Run,
     job = TABLES["job"]
     jobs = await fetch(connection, Job, job.c.run_id == existing.id, live(Job), lock=True)
     await change_rows(connection, Job, [one.id for one in jobs], priority=priority)
+    if "inactivity_duration" in changed:
+        limit = getattr(spec.configuration, "inactivity_duration", None)
+        for one in jobs:
+            own = one.spec.model_copy(update={"inactivity_duration_s": limit})
+            await change_rows(connection, Job, [one.id], spec=own)
     message = f"Run updated. Changed fields: {', '.join(changed)}"
     event = Event(message, (wording.target(existing),), access.user.id, access.project.id)
     await record_events(connection, [event], now)
