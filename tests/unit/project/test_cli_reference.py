@@ -14,8 +14,8 @@ from dstack.cli.group import root
 from support.product import ROOT
 
 ANSWERLESS = {"dstack server", "dstack server migrate", "dstack server reset-token", "dstack run"}
-# They print no data of the project, or are a document themselves.
-NOT_DATA = {"dstack login", "dstack completion", "dstack schema"}
+# They print no data of the project, are a document themselves, or a way into a run while they last.
+NOT_DATA = {"dstack login", "dstack completion", "dstack schema", "dstack attach"}
 
 
 def _walk(command: click.Command, path: str, context: click.Context) -> Iterator[tuple[str, click.Command]]:
