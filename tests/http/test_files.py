@@ -66,7 +66,7 @@ async def test_a_virtual_repo_is_registered(api: Api) -> None:
     assert (await api.call("repos/get", {"repo_id": "none", "include_creds": True}))["repo_creds"] is None
     assert await api.call("repos/delete", {"repos_ids": ["none"]}) is None
     answer = await api.call("repos/get", {"repo_id": "none", "include_creds": False}, status=400)
-    assert answer["detail"][0]["code"] == "repo_does_not_exist"
+    assert answer["detail"][0]["code"] == "resource_not_exists"
 
 
 async def test_nouns_that_a_project_has_none_of_are_empty(api: Api) -> None:

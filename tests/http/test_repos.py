@@ -53,7 +53,7 @@ async def test_repositories_are_listed_and_deleted_with_their_credentials(api: A
     assert await api.call("repos/delete", {"repos_ids": ["lab", "unknown"]}) is None
     assert [one["repo_id"] for one in await api.call("repos/list")] == ["none"]
     answer = await api.call("repos/get", {"repo_id": "lab", "include_creds": True}, status=400)
-    assert answer["detail"][0]["code"] == "repo_does_not_exist"
+    assert answer["detail"][0]["code"] == "resource_not_exists"
 
 
 async def test_information_that_is_not_whole_is_a_422(api: Api) -> None:

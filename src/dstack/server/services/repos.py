@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dstack.errors import DstackError
+from dstack.errors import DstackError, ResourceNotFound
 from dstack.model.wire.requests import RepoCreds, SaveRepo
 from dstack.server.auth.cipher import Cipher
 from dstack.server.auth.identity import Access
@@ -37,9 +37,15 @@ async def save(parts: Parts, access: Access, request: SaveRepo) -> None:
 
 
 async def get(parts: Parts, access: Access, repo_id: str, include_creds: bool) -> dict[str, Any]:
-    """With the caller's own credentials when asked for. Raises RepoNotFound."""
+    """With the caller's own credentials when asked for. Raises ResourceNotFound.
+
+    Not RepoNotFound: released clients ask before they register, and take that one for the end of the matter.
+    """
     async with parts.database.read() as connection:
-        row = await _find(connection, access, repo_id)
+        try:
+            row = await _find(connection, access, repo_id)
+        except RepoNotFound as error:
+            raise ResourceNotFound(error.message) from None
         creds = await _creds(connection, parts, access, repo_id) if include_creds else None
     return _head(row) | {"repo_creds": creds}
 
