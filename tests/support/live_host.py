@@ -90,6 +90,7 @@ class Host:
     async def job(self, name: str, **fields: object) -> Job:
         """A job that is placed here, unless fields say otherwise."""
         job = builders.job(name, on=self.instance, **fields)
+        await self.add(builders.run(name))
         await self.add(job)
         return job
 
