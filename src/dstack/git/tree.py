@@ -85,7 +85,7 @@ async def pack(cache: Path, wanted: Wanted, output: Path, bounds: Bounds) -> str
         tree = Path(name) / "tree"
         env = isolated(Path(name)) | {"GIT_ALLOW_PROTOCOL": "file"}
         await _check_out(cache, wanted, tree, env, bounds)
-        if size_of(tree) > bounds.limit_bytes:
+        if await asyncio.to_thread(size_of, tree) > bounds.limit_bytes:
             raise too_large(wanted.url, bounds.limit_bytes)
         return await asyncio.to_thread(_write_tar, tree, output)
 

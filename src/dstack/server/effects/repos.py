@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
@@ -122,8 +123,9 @@ class RepoTrees:
         for folder, kept_s in ((self._caches, CACHE_KEPT_S), (self._trees, TREE_KEPT_S)):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for entry in folder.iterdir():
-                if entry.stat().st_mtime < now - kept_s:
-                    shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # another job's, which is through
+                    if entry.stat().st_mtime < now - kept_s:
+                        shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
         for whole, (_, at) in list(self._packed.items()):
             if time.monotonic() - at > SAME_S:
                 del self._packed[whole]
