@@ -176,21 +176,6 @@ def test_with_its_log_an_attach_ends_as_the_run_does(dstack: Product):
     assert (over.code, over.err.splitlines()[0]) == (1, "error: Run brief is failed")
 
 
-def test_a_run_that_is_retried_is_entered_again(dstack: Product):
-    mark = dstack.folder / "tried-once"
-    script = f"if [ -e {mark} ]; then exec sleep 600; fi; while [ ! -e {mark} ]; do sleep 0.1; done; exit 1"
-    file = dstack.task("anew", script, more="retry:\n  on_events: [error]\n  duration: 1h")
-    dstack.cli("apply", "-f", file, "-y", "-d").ok()
-    attached = Attached(dstack, "anew")
-    first = dstack.run("anew")["latest_job_submission"]["id"]
-    mark.touch()
-    attached.command.wait_for("Connected to the run again", WAIT_S)
-    assert attached.ssh("echo anew").out == "anew\n"
-    assert dstack.run("anew")["latest_job_submission"]["id"] != first
-    dstack.cli("stop", "anew", "-x", "-y").ok()
-    attached.command.ended(WAIT_S)
-
-
 def tunnels(dstack: Product) -> list[int]:
     """The `ssh` processes that hold a shared connection, not their watching shells."""
     known = dstack.processes().items()
