@@ -24,7 +24,9 @@ def test_a_type_that_is_not_executed_yet_is_refused_by_name_at_its_place(cli: Cl
     cli.write("s.dstack.yml", "name: s\ntype: service\nport: 80\ncommands: [a]\n")
     result = cli.run(command, "-f", "s.dstack.yml")
     assert result.code == 1
-    expected = "s.dstack.yml:2:7: type: service is not supported yet by this server; supported: task, dev-environment, fleet"
+    expected = (
+        "s.dstack.yml:2:7: type: service is not supported yet by this server; supported: task, dev-environment, fleet"
+    )
     assert expected in result.err
 
 

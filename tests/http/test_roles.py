@@ -18,7 +18,7 @@ DOCUMENT = ROOT / "docs" / "reference" / "permissions.md"
 ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in DOCUMENT.read_text().splitlines() if "|" in line]
 ROLES = ROWS[0][1:-1]
 CELLS = [(row[0], role, cell) for row in ROWS[2:] for role, cell in zip(ROLES, row[1:-1], strict=True)]
-# Turned off here, so the path is not there for anybody; tests/http/test_rules.py turns it on.
+# Turned off here, so only an admin of the server finds the path; tests/http/test_rules.py turns it on.
 OFF = "GET `/metrics`"
 
 

@@ -1,4 +1,4 @@
-"""Hosts of one's own: where they are, how one gets there, what a look at them found; instances that take no new jobs."""
+"""Hosts of one's own: where they are, the way there, what a look at them found; instances that take no new jobs."""
 
 from __future__ import annotations
 
