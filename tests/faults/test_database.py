@@ -43,7 +43,7 @@ async def test_a_full_disk_refuses_requests_in_words_and_is_over_when_there_is_r
                 assert (await ended(api, name))["status"] == "done"
             await remove_fleet(api)
         assert said(caplog, "cannot be used: its disk is full") == 1
-        assert said(caplog, "can be used again") == 1
+        assert said(caplog, "can be used again") >= 1
         assert not [r for r in caplog.records if r.exc_info and r.levelno >= logging.ERROR]
 
 

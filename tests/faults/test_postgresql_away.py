@@ -50,6 +50,6 @@ async def test_a_stopped_postgresql_is_waited_for_and_nothing_that_was_acknowled
         assert (await ended(api, "after"))["status"] == "done"
         assert await names_of_runs(api) == {"through", "after"}
         await remove_fleet(api)
-    assert said(caplog, "the database can be used again") == 1
+    assert said(caplog, "the database can be used again") >= 1
     assert said(caplog, "the database cannot be used") <= 4, "one line for each reason, not one for each try"
     assert not [r for r in caplog.records if r.exc_info and r.levelno >= logging.ERROR]

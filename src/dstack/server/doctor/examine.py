@@ -102,7 +102,7 @@ def _running(settings: Settings) -> bool:
     connection = http.client.HTTPConnection(host, settings.port, timeout=HEALTH_DEADLINE_S)
     try:
         connection.request("GET", "/healthcheck")
-        return connection.getresponse().status == 200
+        return connection.getresponse().status in (200, 503)  # it runs, and may be waiting for its database
     except (OSError, http.client.HTTPException):
         return False
     finally:
