@@ -50,10 +50,16 @@ def import_docker_inside(url: str) -> str:
     return IMAGE
 
 
-def runs_privileged(url: str) -> bool:
-    """Whether the engine may give a container all rights: one that is in a container itself often may not."""
+def privileged_refused(url: str) -> str | None:
+    """Why the engine may not give a container all rights, in words of its own that do not name the container; None
+    when it may. An engine that is in a container itself often may not."""
     command = ["docker", "-H", url, "run", "--rm", "--privileged", BUSYBOX_IMAGE, "true"]
-    return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    done = subprocess.run(command, capture_output=True, timeout=60, text=True)
+    if done.returncode == 0:
+        return None
+    words = re.search(r"(operation not permitted|permission denied)", done.stderr)
+    assert words, done.stderr
+    return words[1]
 
 
 def _folders(tar: tarfile.TarFile) -> None:
