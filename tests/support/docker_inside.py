@@ -53,7 +53,7 @@ def import_docker_inside(url: str) -> str:
 def privileged_refused(url: str) -> str | None:
     """Why the engine may not give a container all rights, in words of its own that do not name the container; None
     when it may. An engine that is in a container itself often may not."""
-    command = ["docker", "-H", url, "run", "--rm", "--privileged", BUSYBOX_IMAGE, "true"]
+    command = ["docker", "-H", url, "run", "--rm", "--network", "none", "--privileged", BUSYBOX_IMAGE, "true"]
     done = subprocess.run(command, capture_output=True, timeout=60, text=True)
     if done.returncode == 0:
         return None
