@@ -147,6 +147,7 @@ def test_a_private_repository_needs_a_token_that_init_registers_and_nobody_sees(
     assert found == []
 
 
+@pytest.mark.root
 def test_a_repository_over_ssh_needs_the_key(dstack: Product, hosted: Path, tmp_path: Path):
     key, other = make_key(tmp_path / "key"), make_key(tmp_path / "other")
     with over_ssh(hosted, tmp_path / "sshd", key) as url:
