@@ -190,6 +190,18 @@ def _listens(port: int) -> bool:
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
+def _forwarded(config: Path, target: str) -> tuple[int, subprocess.Popen[bytes]]:
+    """A port of this machine that ssh forwards, and ssh. A port that somebody else took meanwhile is not used."""
+    options = ["ssh", "-F", str(config), "-o", "ExitOnForwardFailure=yes", "-N"]
+    while True:
+        port = free_port()
+        argv = [*options, "-L", f"{port}:{target}", "machine"]
+        client = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda client=client, port=port: client.poll() is not None or _listens(port), "the forward")
+        if client.poll() is None:
+            return port, client
+
+
 def through(door: Door, machine: int) -> Path:
     """A configuration that jumps over the machine with the person's own key, as clients of the wire API do."""
     jump = door.config.with_suffix(".jump")
@@ -229,13 +241,10 @@ def test_a_persons_key_gives_no_shell_on_the_machine_and_no_other_port(
 
 
 def test_a_persons_key_opens_no_socket_of_the_machines_files(tools: Door, machine: int, tmp_path: Path):
-    port = free_port()
     with socket.socket(socket.AF_UNIX) as service:
         service.bind(str(tmp_path / "socket"))
         service.listen()
-        forward = ["ssh", "-F", str(through(tools, machine)), "-N", "-L", f"{port}:{tmp_path}/socket", "machine"]
-        client = subprocess.Popen(forward, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(lambda: _listens(port), "the forward")
+        port, client = _forwarded(through(tools, machine), f"{tmp_path}/socket")
         assert answers(port) == b""
         service.setblocking(False)
         with pytest.raises(BlockingIOError):
