@@ -232,6 +232,8 @@ class TestHost:
         # The same card after a reboot: who talked to it before has its number in mind.
         card = "02:d5:" + ":".join(f"{int(part):02x}" for part in self.address.split("."))
         peer = ["peer", "name", "eth0", "address", card, "netns", str(self.pid)]
+        with contextlib.suppress(RuntimeError):  # the cable of the life before, which the kernel takes away in its time
+            self._in_fabric("-n", "ip", "link", "del", self._port)
         self._in_fabric("-n", "ip", "link", "add", self._port, "type", "veth", *peer)
         self._in_fabric("-n", "ip", "link", "set", self._port, "master", "br0", "up")
         self.run("ip", "addr", "add", f"{self.address}/24", "dev", "eth0")

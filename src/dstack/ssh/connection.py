@@ -55,7 +55,8 @@ async def open_connection(
             keepalive_count_max=KEEPALIVE_COUNT,
         )
     except (OSError, TimeoutError, asyncssh.Error) as e:
-        if pinned and client.offered is None and isinstance(e, asyncssh.DisconnectError):
+        hung_up = isinstance(e, asyncssh.DisconnectError | ConnectionResetError | BrokenPipeError)
+        if pinned and client.offered is None and hung_up:
             # Either side hangs up when the host has no key of the pinned kind any more, and neither says why.
             client.offered = await _present_key(hop, tunnel)
             if client.offered not in (None, pinned):

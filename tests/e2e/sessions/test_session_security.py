@@ -249,7 +249,7 @@ def test_a_persons_key_opens_no_socket_of_the_machines_files(tools: Door, machin
         service.setblocking(False)
         with pytest.raises(BlockingIOError):
             service.accept()
-        client.terminate()
+        client.kill()
         client.wait()
 
 
