@@ -13,10 +13,10 @@ from dstack.model.configurations.server_config import ServerConfig, read_server_
 from dstack.server.app import running
 from dstack.server.services import backends_file
 from dstack.server.services.rows import insert_rows
-from dstack.server.settings import Settings
+from dstack.server.settings import Rules, Settings
 from dstack.server.store.tables import project
 from support import builders
-from support.http_api import Api, fleet
+from support.http_api import Api, fleet, under
 
 SIM: dict[str, Any] = {
     "type": "sim",
@@ -129,6 +129,24 @@ async def test_what_cannot_be_done_is_refused_in_words(api: Api, path: str, body
 async def test_a_backend_that_is_there_already_is_not_created_again(api: Api) -> None:
     await api.call("backends/create", SIM)
     assert (await api.call("backends/create", SIM, status=400))["detail"][0]["code"] == "resource_exists"
+
+
+USING_THE_SERVER = ({"type": "sim"}, {"type": "sim", "run": "process"}, SIM | {"folder": "/var/lib/anywhere"})
+
+
+@pytest.mark.parametrize("config", USING_THE_SERVER)
+async def test_the_servers_machine_is_given_to_projects_by_its_admins_only(api: Api, config: dict[str, Any]) -> None:
+    async with under(api, Rules(), local_backend=False) as admin:
+        kim = await admin.user("kim", "admin")
+        assert "server's machine" in (await kim.call("backends/create", config, status=403))["hint"]
+        await kim.call("backends/create", SIM)
+        await kim.call("backends/update", config, status=403)
+        assert (await admin.call("backends/update", config))["x_config"] == config
+
+
+async def test_where_jobs_run_on_the_servers_machine_anyway_a_project_may_configure_it(api: Api) -> None:
+    kim = await api.user("kim", "admin")
+    await kim.call("backends/create", {"type": "sim"})
 
 
 @pytest.mark.parametrize("role", ["manager", "user"])

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import Any
+import pytest
 
-import httpx
-
-from dstack.server.app import http_app
 from dstack.server.settings import Rules
-from support.http_api import Api, task
-
-
-@asynccontextmanager
-async def under(api: Api, rules: Rules, **settings: Any) -> AsyncIterator[Api]:
-    """The admin, on the same server started with other rules and settings."""
-    parts = replace(api.parts, settings=replace(api.parts.settings, rules=rules, **settings))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=http_app(parts)), base_url="http://server") as http:
-        yield Api(http, parts)
+from support.http_api import Api, task, under
 
 
 async def create(api: Api, name: str, status: int = 200):
@@ -79,8 +65,10 @@ async def test_a_manager_makes_and_unmakes_no_admins(api: Api) -> None:
     assert len((await ann.call(remove, {"usernames": ["ann"]}))["members"]) == 1
 
 
-async def test_where_only_admins_make_ssh_fleets_others_are_denied(api: Api) -> None:
-    plan = {"spec": {"configuration": {"type": "fleet", "name": "f", "ssh_config": {"hosts": ["h"]}}}}
+@pytest.mark.parametrize("spelled", ["ssh_config", "x_ssh_config"])
+async def test_where_only_admins_make_ssh_fleets_others_are_denied(api: Api, spelled: str) -> None:
+    hosts = {"user": "root", "ssh_key": {"public": "p", "private": "k"}, "hosts": ["h"]}
+    plan = {"spec": {"configuration": {"type": "fleet", "name": "f", spelled: hosts}}}
     async with under(api, Rules(non_admins_manage_ssh_fleets=False)) as admin:
         ann = await admin.user("ann", "manager")
         await ann.call("fleets/apply", {"plan": plan, "force": False}, status=403)

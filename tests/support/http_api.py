@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from dstack.server.parts import Parts
 from dstack.server.services import bootstrap
 from dstack.server.services.backends import ProjectBackends
 from dstack.server.services.offers import OffersService
-from dstack.server.settings import Settings
+from dstack.server.settings import Rules, Settings
 from dstack.server.store.blobs import BlobStore
 from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
@@ -256,6 +256,14 @@ def _specs(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def client_of(parts: Parts) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app=http_app(parts), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://server", timeout=60)
+
+
+@asynccontextmanager
+async def under(api: Api, rules: Rules, **settings: Any) -> AsyncIterator[Api]:
+    """The admin, on the same server started with other rules and settings."""
+    parts = replace(api.parts, settings=replace(api.parts.settings, rules=rules, **settings))
+    async with client_of(parts) as http:
+        yield Api(http, parts)
 
 
 def task(*commands: str, name: str | None = None, **fields: Any) -> dict[str, Any]:

@@ -129,10 +129,10 @@ class Backend(Protocol):
 
 @runtime_checkable
 class HostsAgent(Protocol):
-    """A backend whose agent runs on this very machine and is reached without SSH."""
+    """A backend that knows the way to the agents of its machines."""
 
     async def agent_connect(self, token: str, data: ProvisioningData) -> Connect:
-        """How to reach the instance's agent; starts it again if it is not running."""
+        """How to reach the instance's agent, started again if it does not run. Raises BackendError, OSError."""
         ...
 
 
@@ -154,6 +154,16 @@ class Closes(Protocol):
 
     async def aclose(self) -> None:
         """Let go of it: the backend was replaced, or the server stops. Its machines go on."""
+        ...
+
+
+@runtime_checkable
+class UsesServer(Protocol):
+    """A backend that can be configured to use the server's own machine, with all that its user may do there."""
+
+    @property
+    def uses_server(self) -> bool:
+        """Whether this one is: its jobs are processes of the server's user, or it writes where its settings say."""
         ...
 
 

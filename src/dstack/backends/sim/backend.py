@@ -62,6 +62,10 @@ class SimBackend:
         """Raises ConfigurationError."""
         return cls(validate(SimConfig, dict(config), "backend sim"), context)
 
+    @property
+    def uses_server(self) -> bool:
+        return self._config.run == "process" or self._config.folder is not None
+
     async def offers(self, requirements: Requirements | None) -> Sequence[Offer]:
         taken = self._taken_stock()
         return [

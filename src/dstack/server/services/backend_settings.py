@@ -12,8 +12,8 @@ import yaml
 from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dstack.backends.base import BackendConfig
-from dstack.errors import ConfigurationError, DstackError, ResourceExists, ResourceNotFound
+from dstack.backends.base import Backend, BackendConfig, UsesServer
+from dstack.errors import AccessDenied, ConfigurationError, DstackError, ResourceExists, ResourceNotFound
 from dstack.model.configurations.document import load
 from dstack.model.configurations.messages import illegal_text
 from dstack.model.configurations.server_config import backend_settings
@@ -33,8 +33,8 @@ API = "api"
 
 
 async def create(parts: Parts, access: Access, config: BackendConfig) -> dict[str, Any]:
-    """The stored configuration, rendered. Raises DstackError, ConfigurationError, ResourceExists."""
-    type_ = await check(parts, access.project.id, config)
+    """The stored configuration, rendered. Raises DstackError, ConfigurationError, ResourceExists, AccessDenied."""
+    type_ = await check(parts, access.project.id, config, trusted=access.user.is_admin)
     async with parts.database.write() as connection:
         if await _sealed(connection, access.project.id, type_) is not None:
             raise ResourceExists(f"The project {access.project.name} has a backend {type_} already")
@@ -46,7 +46,7 @@ async def create(parts: Parts, access: Access, config: BackendConfig) -> dict[st
 
 async def change(parts: Parts, access: Access, config: BackendConfig) -> dict[str, Any]:
     """As `create`, for one that exists. Raises ResourceNotFound."""
-    type_ = await check(parts, access.project.id, config)
+    type_ = await check(parts, access.project.id, config, trusted=access.user.is_admin)
     async with parts.database.write() as connection:
         if await _sealed(connection, access.project.id, type_) is None:
             raise _absent(access, type_)
@@ -107,8 +107,11 @@ def to_yaml(config: BackendConfig) -> str:
     return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
 
 
-async def check(parts: Parts, project_id: str, config: BackendConfig) -> str:
-    """The type of a configuration that is legal and whose credentials work. Raises DstackError saying what is not."""
+async def check(parts: Parts, project_id: str, config: BackendConfig, *, trusted: bool) -> str:
+    """The type of a configuration that is legal and whose credentials work. Raises DstackError saying what is not.
+
+    `trusted`: whoever wrote it runs the server, or is an admin of it.
+    """
     type_ = config.get("type")
     if illegal_text(dict(config)) or not _plain(config):
         raise ConfigurationError("The backend's configuration is not plain data")
@@ -120,6 +123,7 @@ async def check(parts: Parts, project_id: str, config: BackendConfig) -> str:
             hint="DSTACK_SERVER_LOCAL_BACKEND switches it",
         )
     made = parts.backends.make(project_id, config)
+    _check_machine(made, may_use=trusted or parts.settings.local_enabled)
     try:
         async with asyncio.timeout(CHECK_DEADLINE_S):
             await made.check_credentials()
@@ -163,6 +167,17 @@ def settled(parts: Parts, project_id: str) -> None:
     parts.backends.changed(project_id)
     parts.offers.forget()
     parts.engine.kick()
+
+
+def _check_machine(made: Backend, *, may_use: bool) -> None:
+    """Anybody may make a project and be its admin; the server's machine, with its database and keys, is not theirs by
+    that. Where jobs may run on it anyway, as on a laptop, there is nothing to keep. Raises AccessDenied."""
+    if isinstance(made, UsesServer) and made.uses_server and not may_use:
+        raise AccessDenied(
+            "Access denied",
+            hint=f"this {made.name} would use the server's machine, which an admin of the server, or its config.yml, "
+            "allows; with `run: pretend` and no `folder` it does not",
+        )
 
 
 async def _sealed(connection: AsyncConnection, project_id: str, type_: str) -> bytes | None:

@@ -62,7 +62,7 @@ async def _backends(parts: Parts, project_id: str, entry: ProjectEntry) -> None:
         wanted[backend.type] = {"type": backend.type, **backend.settings, **creds}
     for type_, config in wanted.items():
         try:
-            await backend_settings.check(parts, project_id, config)
+            await backend_settings.check(parts, project_id, config, trusted=True)
         except (DstackError, OSError) as e:
             log.warning("backend %s of project %s was left as it is: %s", type_, entry.name, e)
             continue
