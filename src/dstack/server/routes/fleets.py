@@ -18,7 +18,6 @@ from dstack.model.wire.requests import (
     Name,
 )
 from dstack.server.auth.identity import Access
-from dstack.server.auth.rules import manages_ssh_fleets
 from dstack.server.routes.access import DENIED, Caller, Member, PartsOf
 from dstack.server.routes.reply import nothing, reply
 from dstack.server.services.fleets import applying, cordoning, ending, explaining, reading
@@ -49,10 +48,6 @@ async def get_plan(parts: PartsOf, access: Member, body: GetFleetPlan) -> Respon
 
 @router.post(PROJECT + "/apply")
 async def apply(parts: PartsOf, access: Member, body: ApplyFleetPlan) -> Response:
-    configuration = body.plan.spec.get("configuration")
-    over_ssh = isinstance(configuration, dict) and configuration.get("ssh_config") is not None
-    if over_ssh and not manages_ssh_fleets(parts.settings.rules, access):
-        raise AccessDenied(DENIED, hint="an admin of the project makes SSH fleets on this server")
     return reply(await applying.apply_plan(parts, access, body))
 
 

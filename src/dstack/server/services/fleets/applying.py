@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dstack.control import wording
 from dstack.control.run.decide import queue_ref
 from dstack.control.scheduling import Matching, fleet_candidates
-from dstack.errors import DstackError
+from dstack.errors import AccessDenied, DstackError
 from dstack.ids import new_id
 from dstack.model.configurations import support
 from dstack.model.configurations.hints import exact_gpu_memory
@@ -21,6 +21,7 @@ from dstack.model.fleet import Fleet, FleetSpec
 from dstack.model.row import Ref
 from dstack.model.wire.requests import ApplyFleetPlan, GetFleetPlan
 from dstack.server.auth.identity import Access
+from dstack.server.auth.rules import manages_ssh_fleets
 from dstack.server.parts import Parts
 from dstack.server.services.fleets import hosting, keys
 from dstack.server.services.fleets.hosting import host_plans
@@ -79,8 +80,12 @@ def _why_none_fits(spec: FleetSpec, matching: Matching) -> list[str]:
 
 
 async def apply_plan(parts: Parts, access: Access, request: ApplyFleetPlan) -> dict[str, Any]:
-    """The rendered fleet. Raises DstackError when the plan refuses it, or no longer holds."""
-    clear = keys.opened(effective_fleet_spec(read_fleet_spec(request.plan.spec)), parts.cipher, access)
+    """The rendered fleet. Raises DstackError when the plan refuses it, or no longer holds; AccessDenied."""
+    read = effective_fleet_spec(read_fleet_spec(request.plan.spec))
+    # Asked of what was read: a key has more than one spelling.
+    if read.configuration.ssh_config is not None and not manages_ssh_fleets(parts.settings.rules, access):
+        raise AccessDenied("Access denied", hint="an admin of the project makes SSH fleets on this server")
+    clear = keys.opened(read, parts.cipher, access)
     spec = keys.public_only(clear)
     if refused := refusals(spec):
         raise DstackError("\n".join(refused))
