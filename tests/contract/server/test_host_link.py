@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import insert, select, text
 
 from dstack.model.job import JobStatus
+from dstack.model.row import Ref
+from dstack.server.store.acts import ClaimedAct
 from dstack.server.store.tables import act
 from support import builders
 from support.live_host import Host
@@ -40,6 +42,24 @@ async def test_a_task_whose_job_is_over_is_ended_without_cutting_the_link(host: 
 
     seen = await host.heard(host.instance.id)
     assert len(seen) == 1, seen
+
+
+async def test_a_task_that_an_act_is_to_remove_is_left_to_it_and_its_log_is_stored_first(host: Host):
+    over = await host.job("over", status=JobStatus.FAILED)
+    await host.start(over.id, "echo its last words")
+    await host.until(lambda: host.ended(over.id))
+    async with host.database.write() as connection:
+        await connection.execute(insert(act).values(**_act(over.id, host.clock.now() + 1000, "remove_task")))
+
+    async with host.linked():
+        mine = await host.job("mine")
+        await host.start(mine.id, "true")
+        await host.until(lambda: _told(host, mine.id))  # after all that the link did when it came up
+        assert over.id in await host.tasks()
+        await host.effects.remove(ClaimedAct(Ref("job", over.id), "remove_task", "t", {"force": True}, 0, 1.0, "me", 1))
+
+    assert over.id not in await host.tasks()
+    assert (await host.logs.read(over.project_id, over.id, 0, 1000)).data == b"its last words\n"
 
 
 async def test_a_loss_that_cannot_be_recorded_does_not_end_the_other_links(
@@ -75,13 +95,17 @@ async def test_acts_that_were_tried_in_vain_are_due_when_the_host_is_back(host: 
     assert due[other.id] == later
 
 
-def _act(job_id: str, due_at: float) -> dict:
-    act = {"token": f"t-{job_id}", "kind": "job", "resource_id": job_id, "verb": "stop_task", "payload": "{}"}
+def _act(job_id: str, due_at: float, verb: str = "stop_task") -> dict:
+    act = {"token": f"t-{job_id}", "kind": "job", "resource_id": job_id, "verb": verb, "payload": "{}"}
     return {**act, "created_at": 1.0, "due_at": due_at}
 
 
 async def _kicked(host: Host) -> bool:
     return host.kicked["acts"] > 0
+
+
+async def _told(host: Host, job_id: str) -> bool:
+    return bool(await host.heard(job_id))
 
 
 async def _stored(host: Host, job_id: str) -> bool:

@@ -28,13 +28,14 @@ from dstack.server.store.acts import Seen
 from dstack.server.store.codec import decode
 from dstack.server.store.host_links import Hold, StaleHold
 from dstack.server.store.store import Store
-from dstack.server.store.tables import TABLES
+from dstack.server.store.tables import TABLES, act
 from dstack.server.store.trouble import complain
 
 log = logging.getLogger(__name__)
 POLL_S = 25.0
 METRICS_EVERY_S = 10.0
 FIRST_RETRY_S, MAX_RETRY_S = 0.2, 30.0
+REMOVE = "remove_task"
 TROUBLE_RETRY_S = 2.0  # while it is our database that cannot be used
 
 
@@ -192,16 +193,18 @@ class HostLink:
         await self._clean(over)
 
     async def _sort(self, reports: list[TaskReport]) -> tuple[list[TaskReport], set[str]]:
-        """Reports of jobs that were placed on this host; and which of its tasks are over for us: their end was not
-        confirmed while the host could not be reached.
+        """Reports of jobs that were placed on this host; and which of its tasks are over for us and nobody is about to
+        remove: their end was not confirmed while the host could not be reached.
 
         A host is not believed about the jobs of others. Tasks of jobs that we do not know at all are not ours to kill:
         the database may be an old backup.
         """
         fresh = {r.id for r in reports} - self._ours
         statuses = await self._placed(fresh) if fresh else {}
-        over = {job_id for job_id, status in statuses.items() if status in Job.terminal_statuses()}
-        self._ours |= statuses.keys() - over
+        ended = {job_id for job_id, status in statuses.items() if status in Job.terminal_statuses()}
+        self._ours |= statuses.keys() - ended
+        # An act that removes a task stores the rest of its log before.
+        over = ended - await self._being_removed(ended) if ended else ended
         return [r for r in reports if r.id in self._ours], over
 
     async def _tell(self, reports: list[TaskReport], also: list[Seen] | None = None) -> None:
@@ -239,6 +242,12 @@ class HostLink:
         async with self._store.database.read() as connection:
             found = await connection.execute(select(table.c.id, table.c.status).where(condition))
             return {row.id: row.status for row in found}
+
+    async def _being_removed(self, job_ids: set[str]) -> set[str]:
+        """Those for which an act is recorded that stores the log to its end and removes the task."""
+        acts = (act.c.kind == Job.kind, act.c.verb == REMOVE, act.c.resource_id.in_(job_ids))
+        async with self._store.database.read() as connection:
+            return set((await connection.execute(select(act.c.resource_id).where(*acts))).scalars())
 
     async def _clean(self, task_ids: set[str]) -> None:
         """Have the host end and forget these tasks. One that takes its time to end is removed when it tells its end."""
