@@ -77,6 +77,12 @@ def test_of_a_host_that_does_not_answer_nobody_knows_who_is_in():
     assert "status" not in changed(decided(developing(), at=T0 + LIMIT_S, on=silent), developing())
 
 
+def test_while_its_host_does_not_answer_the_end_that_has_passed_is_not_looked_at_over_and_over():
+    silent = instance(busy_blocks=1, unreachable_since=T0)
+    now = T0 + LIMIT_S + 1
+    assert (decided(developing(), at=now, on=silent).wake_at or 0.0) > now + 60
+
+
 def test_a_run_without_the_limit_goes_on():
     j = developing()
     endless = j.replace(spec=j.spec.model_copy(update={"inactivity_duration_s": None}))

@@ -34,15 +34,17 @@ def decide(s: JobSnapshot, now: float) -> Decision:
         d.wake(*(j.ref for j in s.gang))  # some wait for it to run
     if d.row.status is JobStatus.TERMINATING:
         return d.finish(ending.pursue(d, s.instance), d.row.terminating_deadline)
-    return d.finish(now + RECHECK_S, *_deadlines(d.row))
+    return d.finish(now + RECHECK_S, *_deadlines(d.row, s.instance))
 
 
-def _deadlines(job: Job) -> tuple[float | None, ...]:
+def _deadlines(job: Job, instance: Instance | None) -> tuple[float | None, ...]:
     if job.status in (JobStatus.PROVISIONING, JobStatus.PULLING):
         return (job.provisioning_deadline,)
     if job.status is not JobStatus.RUNNING:
         return ()
-    return (job.max_duration_deadline, job.utilization_check_at, inactivity.next_look(job))
+    # Its host's return wakes this row: a deadline that passes meanwhile would make it due again and again.
+    look = None if _silent(instance) else inactivity.next_look(job)
+    return (job.max_duration_deadline, job.utilization_check_at, look)
 
 
 def _terminating(d: Draft[Job], instance: Instance | None, facts: Facts) -> tuple[float | None, ...]:
