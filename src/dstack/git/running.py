@@ -23,9 +23,9 @@ async def git(
     url: str = "",
     folder: Path | None = None,
     limit_bytes: int = 0,
-    stdin: bytes | None = None,
 ) -> str:
-    """What git printed. Ended at `deadline` (monotonic), and once `folder` holds more than `limit_bytes`.
+    """What git printed, the first KEPT_BYTES of it. Ended at `deadline` (monotonic), and once `folder` holds more than
+    `limit_bytes`.
 
     Raises GitFailed in words for people, who know the repository as `url`.
     """
@@ -34,14 +34,14 @@ async def git(
             "git",
             *map(str, arguments),
             env=dict(env),
-            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # its helpers for SSH and HTTP end with it
         )
     except FileNotFoundError:
         raise GitFailed("git is not installed on the server", hint="install git there, then submit again") from None
-    talking = asyncio.ensure_future(process.communicate(stdin))
+    talking = asyncio.ensure_future(_heard(process))
     try:
         while not (await asyncio.wait([talking], timeout=LOOK_S))[0]:
             if time.monotonic() > deadline:
@@ -56,8 +56,30 @@ async def git(
         await asyncio.gather(talking, return_exceptions=True)
         await process.wait()
     if process.returncode:
-        raise explain(error[-KEPT_BYTES:].decode(errors="replace"), url)
+        raise explain(error.decode(errors="replace"), url)
     return out.decode(errors="replace")
+
+
+async def _heard(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
+    """Its output and its complaints, as far as they are kept: a remote may say as much as it likes."""
+    assert process.stdout is not None and process.stderr is not None
+    heard = await asyncio.gather(_first(process.stdout), _last(process.stderr))
+    await process.wait()
+    return heard[0], heard[1]
+
+
+async def _first(stream: asyncio.StreamReader) -> bytes:
+    kept = b""
+    while piece := await stream.read(KEPT_BYTES):
+        kept += piece[: KEPT_BYTES - len(kept)]
+    return kept
+
+
+async def _last(stream: asyncio.StreamReader) -> bytes:
+    kept = b""
+    while piece := await stream.read(KEPT_BYTES):
+        kept = (kept + piece)[-KEPT_BYTES:]
+    return kept
 
 
 def too_large(url: str, limit_bytes: int) -> GitFailed:
