@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from ipaddress import ip_interface
 from typing import Any
 
 SCRIPT = resources.files("dstack.ssh").joinpath("look.sh").read_text()
@@ -64,7 +65,7 @@ class Look:
         found = []
         for row in self.rows.get("address", ()):
             interface, _, address = row.partition(" ")
-            if not re.match(r"(docker|br-|veth|cni|flannel|virbr|lxc)", interface):
+            if not re.match(r"(docker|br-|veth|cni|flannel|virbr|lxc)", interface) and _is_address(address):
                 found.append(address)
         return tuple(found)
 
@@ -106,6 +107,15 @@ def parse(output: str) -> Look:
         if tab and re.fullmatch(r"[a-z][a-z0-9_]*", key):
             rows.setdefault(key, []).append(value.strip())
     return Look({key: all_[-1] for key, all_ in rows.items()}, {key: tuple(all_) for key, all_ in rows.items()})
+
+
+def _is_address(text: str) -> bool:
+    """Whatever a host says is kept and reasoned about later: by then it has to be one."""
+    try:
+        ip_interface(text)
+    except ValueError:
+        return False
+    return True
 
 
 def version_of(text: str) -> tuple[int, ...]:

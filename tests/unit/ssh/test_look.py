@@ -42,6 +42,11 @@ def test_the_first_python_that_is_new_enough_is_taken() -> None:
     assert look("python 3.6.8 /usr/bin/python3").python is None
 
 
+def test_what_is_no_address_is_passed_over() -> None:
+    seen = look("address eth0 10.0.0.5/24", "address tun0 peer", "address eth1 10.0.0.300/24")
+    assert seen.addresses == ("10.0.0.5/24",)
+
+
 def test_networks_of_containers_are_no_addresses_of_the_host() -> None:
     seen = look("address eth0 10.0.0.5/24", "address docker0 172.17.0.1/16", "address br-12ab 172.18.0.1/16")
     assert seen.addresses == ("10.0.0.5/24",)
