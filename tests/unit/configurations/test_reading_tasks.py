@@ -223,6 +223,13 @@ def test_what_a_task_may_not_say_is_named_with_what_was_expected(fields, message
     assert refused.value.message == f"task: {message}"
 
 
+def test_an_entrypoint_that_no_shell_could_split_is_refused():
+    with pytest.raises(
+        ConfigurationError, match="entrypoint: `bash -c 'x` is not a command line: no closing quotation"
+    ):
+        task(entrypoint="bash -c 'x", image="ubuntu")
+
+
 def test_the_error_of_a_relative_working_directory_points_to_files_and_repos():
     with pytest.raises(ConfigurationError, match="`files` and `repos` bring local files into the run"):
         task(working_dir=".")

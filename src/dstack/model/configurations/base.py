@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from dstack.model.base import NUMBER, Integer, read_all_by, read_by
 from dstack.model.configurations.parts import Env, FilePathMapping, MountPoint, Name, RegistryAuth, RepoSpec
@@ -43,6 +44,15 @@ def _working_dir(value: Any) -> str:
     )
 
 
+def _command_line(value: str) -> str:
+    """As it is written: it is split where the job is made, and an open quote would only fail there."""
+    try:
+        shlex.split(value)
+    except ValueError as e:
+        raise Invalid(f"{show(value)} is not a command line: {str(e).lower()}") from None
+    return value
+
+
 def _home_dir(value: Any) -> str:
     if isinstance(value, str) and value.startswith("/") and "\0" not in value:
         return value
@@ -65,7 +75,7 @@ class RunConfiguration(ProfileParams):
     image: Annotated[str, Field(min_length=1)] | None = None
     user: Annotated[str | None, read_by(lambda value: format_user(parse_user(value)))] = None
     privileged: bool = False
-    entrypoint: str | None = None
+    entrypoint: Annotated[str, AfterValidator(_command_line)] | None = None
     working_dir: Annotated[str | None, read_by(_working_dir)] = None
     home_dir: Annotated[str, read_all_by(_home_dir)] = DEFAULT_HOME_DIR
     registry_auth: RegistryAuth | None = None
