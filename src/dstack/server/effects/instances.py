@@ -27,6 +27,7 @@ from dstack.server.services.backends import ProjectBackends
 from dstack.server.store.acts import ClaimedAct
 from dstack.server.store.rows import project_name, row, tags_of
 from dstack.server.store.store import Store
+from dstack.server.store.trouble import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 CREATE_DEADLINE_S = 300.0
@@ -68,8 +69,15 @@ class InstanceEffects:
                 result = await backend.create_instance(order)
         except MissingDependency as e:
             return self._seen(act, CreateFailed(message=e.message))
-        except (BackendError, TimeoutError, OSError) as e:
+        except DatabaseUnavailable:
+            raise
+        except Exception as e:
+            # Surprises of a provider's library too: an order that is tried for ever keeps its instance from ending.
             message = e.message if isinstance(e, BackendError) else f"{type(e).__name__} while creating the instance"
+            if not isinstance(e, (BackendError, TimeoutError, OSError)):
+                # Where it happened; its words may hold keys.
+                bare = RuntimeError(type(e).__name__).with_traceback(e.__traceback__)
+                log.error("backend %s could not create %s", backend.name, instance.name, exc_info=bare)
             if act.attempts + 1 >= CREATE_TRIES and instance.remote is None:
                 # Whether a machine exists is unknown; terminating verifies by the token that it does not.
                 return self._seen(act, CreateFailed(message=message))
