@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import insert, update
 
+from dstack.server.logs.files import LogSize, LogStore
 from dstack.server.store.tables import TABLES, job_metric
-from support.http_api import Api, task
+from support.http_api import Api, client_of, task
 
 T0 = 1_700_000_000.0
 
@@ -105,6 +107,32 @@ async def test_following_shows_each_piece_with_its_instant_and_ends_with_the_log
     assert b"".join(base64.b64decode(piece.get("data", "")) for piece in pieces) == b"a\n\x1b[31mb\nc\n"
     assert pieces[0] == {"offset": 2, "at": T0, "data": base64.b64encode(b"a\n").decode()}
     assert pieces[-1] == {"end": True, "offset": 11, "lost": 0}
+
+
+class AtTheLastMoment(LogStore):
+    """Somebody's wait is over, and in that moment the last piece is stored."""
+
+    project_id = ""
+
+    async def wait(self, job_id: str, after: int, timeout_s: float) -> LogSize:
+        before = await self.size(job_id)
+        if not before.final:
+            await self.append(self.project_id, job_id, before.size, b"last words\n", [(0, T0)], True)
+        return before
+
+
+async def test_what_is_stored_just_before_a_job_is_over_is_followed_to_its_end(api: Api) -> None:
+    project_id, job_id = await start(api)
+    async with api.parts.database.write() as connection:
+        await connection.execute(update(TABLES["job"]).values(status="done", due_at=None))
+    logs = AtTheLastMoment(api.parts.settings.data_dir / "logs", api.parts.database, api.parts.changes)
+    logs.project_id = project_id
+    async with client_of(replace(api.parts, logs=logs)) as http:
+        other = Api(http, api.parts)
+        lines = (await other.raw("logs/follow", {"job_submission_id": job_id})).text.splitlines()
+    told = [json.loads(line) for line in lines]
+    assert b"".join(base64.b64decode(one.get("data", "")) for one in told) == b"last words\n"
+    assert told[-1] == {"end": True, "offset": 11, "lost": 0}
 
 
 async def test_following_goes_on_at_an_offset_and_need_not_wait(api: Api) -> None:

@@ -14,7 +14,7 @@ from dstack.errors import DstackError, ResourceNotFound
 from dstack.model.job import Job
 from dstack.model.wire.requests import FollowLogs, PollLogs
 from dstack.server.auth.identity import Access
-from dstack.server.logs.files import LogSlice
+from dstack.server.logs.files import LogSize, LogSlice
 from dstack.server.parts import Parts
 from dstack.server.services.wire.values import seconds, stamp
 from dstack.server.store.tables import TABLES, act, event, event_target
@@ -66,8 +66,9 @@ async def follow(parts: Parts, access: Access, request: FollowLogs) -> AsyncIter
             return  # cut, not ended: the client asks again where it stands
         if not piece.data:
             size = await parts.logs.wait(job_id, offset, HEARTBEAT_S)
-            if size.size <= offset and not size.final:
-                if await _is_over(parts, job_id):  # its host is gone, or it never had one: nothing will follow
+            if _ends_at(size, offset):
+                # Its host is gone, or it never had one: nothing will follow. What came just before its end is there.
+                if await _is_over(parts, job_id) and _ends_at(await parts.logs.size(job_id), offset):
                     yield _line({"end": True, "offset": offset, "lost": 0})
                     return
                 yield _line({})
@@ -92,6 +93,11 @@ async def diagnostics(parts: Parts, job_id: str) -> list[dict[str, Any]]:
         }
         for at, message in lines
     ]
+
+
+def _ends_at(size: LogSize, offset: int) -> bool:
+    """Nothing lies behind the offset, as far as anybody knows."""
+    return size.size <= offset and not size.final
 
 
 async def _is_over(parts: Parts, job_id: str) -> bool:
