@@ -158,6 +158,13 @@ async def test_a_host_belongs_to_one_fleet_of_the_server(api: Api) -> None:
     assert plan["x_refusals"] == ["The host 10.0.0.1 is already in the fleet lab of this server"]
 
 
+async def test_what_another_project_calls_the_fleet_that_has_a_host_is_not_told(api: Api) -> None:
+    await idle(api, "10.0.0.1")
+    await api.call("/api/projects/create", {"project_name": "others"})
+    plan = await api.having(api.token, "others").call("fleets/get_plan", {"spec": spec("10.0.0.1")})
+    assert plan["x_refusals"] == ["The host 10.0.0.1 is already in a fleet of another project of this server"]
+
+
 async def test_a_deleted_fleet_leaves_its_hosts_clean_and_free_for_another(api: Api, hosts: PretendHosts) -> None:
     fleet = await idle(api, "10.0.0.1")
     await api.call("fleets/delete", {"names": ["lab"]})

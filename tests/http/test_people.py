@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from dstack.errors import ResourceNotFound
+from dstack.model.wire.requests import ApplyFleetPlan, ApplyRunPlan
+from dstack.server.auth.identity import find_access
+from dstack.server.services.fleets import applying
+from dstack.server.services.runs import submitting
 from support.http_api import Api, fleet, task
 
 
@@ -66,6 +73,22 @@ async def test_a_project_can_be_created_used_and_deleted(api: Api) -> None:
     await ann.call("/api/projects/create", {"project_name": "empty"})
     assert await ann.call("/api/projects/delete", {"projects_names": ["empty"]}) is None
     assert [one["project_name"] for one in await ann.call("/api/projects/list")] == ["lab"]
+
+
+@pytest.mark.parametrize("what", ["run", "fleet"])
+async def test_nothing_is_made_in_a_project_that_was_deleted_in_that_moment(api: Api, what: str) -> None:
+    await api.call("/api/projects/create", {"project_name": "lab"})
+    async with api.parts.database.read() as connection:
+        found = await find_access(connection, api.token or "", "lab")
+    assert found is not None and found[1] is not None
+    await api.call("/api/projects/delete", {"projects_names": ["lab"]})
+    with pytest.raises(ResourceNotFound, match="does not exist any more"):
+        if what == "run":
+            plan = {"plan": {"run_spec": task("true", name="t")}}
+            await submitting.apply_plan(api.parts, found[1], ApplyRunPlan.model_validate(plan))
+        else:
+            plan = {"plan": {"spec": fleet()}}
+            await applying.apply_plan(api.parts, found[1], ApplyFleetPlan.model_validate(plan))
 
 
 async def test_unknown_projects_cannot_be_deleted_and_names_are_given_once(api: Api) -> None:

@@ -84,7 +84,7 @@ async def keep(connection: AsyncConnection, fleet: Fleet, keys: Mapping[str, byt
     for host, sealed in keys.items():
         owner = known.get(host)
         if owner is not None and owner != fleet.id:
-            if (text := await taken_by(connection, host, owner)) is not None:
+            if (text := await taken_by(connection, host, owner, fleet.project_id)) is not None:
                 raise DstackError(text)
             await connection.execute(delete(host_access).where(host_access.c.host == host))
         if owner == fleet.id:
@@ -93,22 +93,26 @@ async def keep(connection: AsyncConnection, fleet: Fleet, keys: Mapping[str, byt
             await connection.execute(insert(host_access).values(fleet_id=fleet.id, host=host, sealed=sealed))
 
 
-async def taken(connection: AsyncConnection, hosts: Collection[str], fleet_id: str | None) -> list[str]:
-    """A line for each of the hosts that belongs to another fleet of this server."""
+async def taken(
+    connection: AsyncConnection, hosts: Collection[str], project_id: str, fleet_id: str | None
+) -> list[str]:
+    """A line for each of the hosts that belongs to another fleet of this server than `fleet_id` of `project_id`."""
     rows = [row for row in await _rows(connection, hosts) if row.fleet_id != fleet_id]
-    lines = [await taken_by(connection, row.host, row.fleet_id) for row in rows]
+    lines = [await taken_by(connection, row.host, row.fleet_id, project_id) for row in rows]
     return [line for line in lines if line is not None]
 
 
-async def taken_by(connection: AsyncConnection, host: str, fleet_id: str) -> str | None:
-    """How the fleet has the host; None when it has let go of it."""
+async def taken_by(connection: AsyncConnection, host: str, fleet_id: str, project_id: str) -> str | None:
+    """How the fleet has the host, for somebody of the project; None when it has let go of it."""
     fleet, instances = await _fleet(connection, fleet_id), await _living(connection, fleet_id)
     if fleet is None:
         return None
+    # What others call their fleets is theirs to know.
+    which = f"the fleet {fleet.name}" if fleet.project_id == project_id else "a fleet of another project"
     if _names(fleet, host):
-        return f"The host {host} is already in the fleet {fleet.name} of this server"
+        return f"The host {host} is already in {which} of this server"
     if any(one.remote is not None and one.remote.key == host for one in instances):
-        return f"The host {host} is still being removed from the fleet {fleet.name}; try again when it is gone"
+        return f"The host {host} is still being removed from {which}; try again when it is gone"
     return None
 
 

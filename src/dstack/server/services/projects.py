@@ -117,7 +117,8 @@ async def delete_projects(parts: Parts, caller: User, names: Sequence[str]) -> N
     """Raises DstackError for unknown projects and for those that still have runs or fleets; AccessDenied."""
     now = parts.clock.now()
     async with parts.database.write() as connection:
-        statement = select(*PROJECT_COLUMNS).where(project.c.name.in_(sorted(set(names))))
+        # Locked: what is being submitted meanwhile is in time to be found below, or finds no project any more.
+        statement = select(*PROJECT_COLUMNS).where(project.c.name.in_(sorted(set(names)))).with_for_update()
         found = [project_of(row) for row in await connection.execute(statement)]
         absent = sorted(set(names) - {one.name for one in found})
         if absent:
@@ -131,6 +132,16 @@ async def delete_projects(parts: Parts, caller: User, names: Sequence[str]) -> N
         await connection.execute(delete(project).where(project.c.id.in_(ids)))
         events = [Event("Project deleted", (EventTarget("project", p.id, p.name),), caller.id, p.id) for p in found]
         await record_events(connection, events, now)
+
+
+async def hold_project(connection: AsyncConnection, access: Access) -> None:
+    """Nobody deletes the project before this transaction ends. Raises ResourceNotFound when somebody has.
+
+    Without it a run could be submitted into a project that is gone, where nothing would ever look at it.
+    """
+    held = select(project.c.id).where(project.c.id == access.project.id).with_for_update(read=True)
+    if (await connection.execute(held)).first() is None:
+        raise ResourceNotFound("The project does not exist any more")
 
 
 async def list_without_fleets(parts: Parts, caller: User) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from dstack.server.parts import Parts
 from dstack.server.services.fleets import hosting, keys
 from dstack.server.services.fleets.hosting import host_plans
 from dstack.server.services.fleets.reading import find_fleet, get_fleet, render
+from dstack.server.services.projects import hold_project
 from dstack.server.services.rows import announce, change_rows, insert_rows, live
 from dstack.server.services.runs.updating import CHANGED
 from dstack.server.services.specs import effective_fleet_spec, open_env, read_fleet_spec
@@ -53,7 +54,7 @@ async def get_plan(parts: Parts, access: Access, request: GetFleetPlan) -> dict[
         if existing is not None:
             current = (await render(connection, [existing], {access.project.id: access.project.name}))[0]
         hosts = await host_plans(connection, effective, existing)
-        unfit = await hosting.refused(connection, clear, existing)
+        unfit = await hosting.refused(connection, access.project.id, clear, existing)
     update = existing is not None and not not_in_place(existing.spec, effective)
     # Hosts are what they are: no offer is asked for them.
     matching = fleet_candidates(effective.configuration, () if effective.hosts else offers, at=parts.clock.now())
@@ -95,12 +96,12 @@ async def apply_plan(parts: Parts, access: Access, request: ApplyFleetPlan) -> d
         if existing is None:
             if request.plan.current_resource is not None and not request.force:
                 raise DstackError(CHANGED)
-            await _check_hosts(connection, clear, None, request.force)
+            await _check_hosts(connection, access, clear, None, request.force)
             fleet, touched = await _create(connection, access, spec, now)
         else:
             _check_current(existing, request.plan.current_resource, request.force)
             _check_in_place(existing, spec)
-            await _check_hosts(connection, clear, existing, request.force)
+            await _check_hosts(connection, access, clear, existing, request.force)
             fleet, touched = existing, await _update(connection, access, existing, spec, now)
         await hosting.keep_keys(connection, parts.cipher, fleet.replace(spec=spec), clear)
     announce(parts, touched)
@@ -129,15 +130,18 @@ def not_in_place(old: FleetSpec, new: FleetSpec) -> list[str]:
     return fixed + [f"blocks of the host {host}" for host in hosting.changed_blocks(old, new)]
 
 
-async def _check_hosts(connection: AsyncConnection, clear: FleetSpec, existing: Fleet | None, force: bool) -> None:
+async def _check_hosts(
+    connection: AsyncConnection, access: Access, clear: FleetSpec, existing: Fleet | None, force: bool
+) -> None:
     """Raises DstackError when hosts of an SSH fleet cannot be taken, or not be let go."""
-    if refused := await hosting.refused(connection, clear, existing):
+    if refused := await hosting.refused(connection, access.project.id, clear, existing):
         raise DstackError("\n".join(refused))
     if not force:
         hosting.check_removal(await host_plans(connection, keys.public_only(clear), existing))
 
 
 async def _create(connection: AsyncConnection, access: Access, spec: FleetSpec, now: float) -> tuple[Fleet, set[Ref]]:
+    await hold_project(connection, access)
     name = spec.configuration.name or await _free_name(connection, access.project.id)
     configuration = spec.configuration.model_copy(update={"name": name})
     fleet = Fleet(

@@ -44,8 +44,8 @@ class HostPlan:
         }
 
 
-async def refused(connection: AsyncConnection, spec: FleetSpec, existing: Fleet | None) -> list[str]:
-    """Why these hosts are not taken, a line each. `spec` has its private keys in clear."""
+async def refused(connection: AsyncConnection, project_id: str, spec: FleetSpec, existing: Fleet | None) -> list[str]:
+    """Why the project does not get these hosts, a line each. `spec` has its private keys in clear."""
     known = await kept(connection, existing.id) if existing is not None else {}
     lines: list[str] = []
     for host, found in keys.credentials(spec).items():
@@ -53,7 +53,7 @@ async def refused(connection: AsyncConnection, spec: FleetSpec, existing: Fleet 
             lines.append(f"ssh_config: the private key for the host {host} was not sent")
         elif found is not None:
             lines += _unusable(host, found)
-    return lines + await taken(connection, [host.key for host in spec.hosts], existing and existing.id)
+    return lines + await taken(connection, [host.key for host in spec.hosts], project_id, existing and existing.id)
 
 
 async def host_plans(connection: AsyncConnection, spec: FleetSpec, existing: Fleet | None) -> list[HostPlan]:

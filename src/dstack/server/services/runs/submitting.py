@@ -21,6 +21,7 @@ from dstack.model.run import FileArchiveMapping, Run, RunSpec
 from dstack.model.wire.requests import ApplyRunPlan
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
+from dstack.server.services.projects import hold_project
 from dstack.server.services.rows import announce, change_rows, insert_rows
 from dstack.server.services.runs.planning import pool_of, refusals, with_key
 from dstack.server.services.runs.reading import RunKey, find_run, get_view
@@ -37,10 +38,11 @@ async def apply_plan(parts: Parts, access: Access, request: ApplyRunPlan) -> dic
     spec = effective_run_spec(with_key(read_run_spec(request.plan.run_spec), access))
     offers = await parts.offers.all(access.project.id)
     now = parts.clock.now()
-    async with parts.database.write() as connection:
+    async with parts.database.read() as connection:
         pool = await pool_of(connection, access.project.id, offers)
-        if refused := refusals(spec, pool, parts.settings.jobs_url):
-            raise DstackError("\n".join(refused))
+    if refused := refusals(spec, pool, parts.settings.jobs_url):
+        raise DstackError("\n".join(refused))
+    async with parts.database.write() as connection:
         spec = await _with_archives(connection, access.user.id, spec)
         key = RunKey(spec.run_name)
         existing = await find_run(connection, access.project.id, key, lock=True) if spec.run_name else None
@@ -58,6 +60,7 @@ async def apply_plan(parts: Parts, access: Access, request: ApplyRunPlan) -> dic
 async def _submit(
     connection: AsyncConnection, access: Access, finished: Run | None, spec: RunSpec, now: float
 ) -> tuple[str, set[Ref]]:
+    await hold_project(connection, access)
     touched: set[Ref] = set()
     if finished is not None:
         # The old run stays in `ps -a`; its name goes to the new one.
