@@ -12,6 +12,8 @@ from dstack.model.observation import GpusMeasured
 from dstack.server.store.store import Store
 from dstack.server.store.tables import job_metric
 
+MOST = 1000  # samples: some more than the longest window has
+
 
 class GpuUse:
     def __init__(self, store: Store):
@@ -21,8 +23,8 @@ class GpuUse:
         """By the samples' own clock: that of a host may be wrong."""
         statement = select(job_metric.c.at, job_metric.c.sample).where(job_metric.c.job_id == probe.ref.id)
         async with self._store.database.read() as connection:
-            found = await connection.execute(statement.order_by(job_metric.c.at))
-            rows = [(at, json.loads(sample)) for at, sample in found]
+            found = await connection.execute(statement.order_by(job_metric.c.at.desc()).limit(MOST))
+            rows = [(at, json.loads(sample)) for at, sample in found][::-1]
         samples = [(at, {gpu["uuid"]: gpu["util_percent"] for gpu in one.get("gpus", ())}) for at, one in rows]
         measured = GpusMeasured(idle_s=idle_s(samples, probe.payload["least_percent"]))
         await self._store.observe([(probe.ref, measured)], probe.payload["now"])

@@ -155,7 +155,11 @@ class HostLink:
 
     async def _linked(self) -> None:
         client = AgentClient(await self._connect(self._instance))
-        facts = await client.host()
+        try:
+            facts = await client.host()
+        except BaseException:
+            await client.aclose()
+            raise
         self.client = client
         async with asyncio.TaskGroup() as group:
             self._group = group

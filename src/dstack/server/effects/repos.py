@@ -128,7 +128,7 @@ class RepoTrees:
                         shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
         for whole, (_, at) in list(self._packed.items()):
             if time.monotonic() - at > SAME_S:
-                del self._packed[whole]
+                self._packed.pop(whole, None)  # those of other repositories are being looked at, too
 
 
 def _key(*parts: str) -> str:

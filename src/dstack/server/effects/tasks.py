@@ -29,7 +29,7 @@ from dstack.server.store.rows import gang, placed
 from dstack.server.store.store import Store
 from dstack.server.store.tables import project
 
-# Answers the values of the named secrets of a project. Raises ResourceNotFound naming those that do not exist.
+# Answers the values of those of the named secrets of a project that exist, by name.
 SecretsOf = Callable[[str, Sequence[str]], Awaitable[Mapping[str, str]]]
 UPLOAD_DEADLINE_S = 600.0
 DRAIN_DEADLINE_S = 60.0
