@@ -16,7 +16,7 @@ from dstack.server.auth.keys import new_key_pair
 from dstack.server.settings import Settings
 from dstack.server.store.tables import host_access
 from dstack.sim.hosts import PretendHosts, pretend_host
-from support.http_api import Api, client_of, gone, task
+from support.http_api import Api, client_of, ended, gone, task
 
 KEYS, OTHER = new_key_pair("ours"), new_key_pair("others")
 NO_SUDO = Finding(check="sudo", state="failed", message="sudo asks for a password", remedy="visudo")
@@ -60,6 +60,17 @@ async def until(api: Api, fleet_id: str, condition: Callable[[dict[str, Any]], b
                 return fleet
             keys = [f"fleet:{fleet_id}", *(f"instance:{i['id']}" for i in fleet["instances"])]
             await api.parts.changes.wait(api.parts.changes.seq(keys), keys, 0.2)
+
+
+async def until_waits(api: Api, run_name: str, start: str) -> str:
+    """What the run waits for, once its words begin so."""
+    async with asyncio.timeout(DEADLINE_S):
+        seen = None
+        while True:
+            answer = await api.call("runs/watch", {"run_name": run_name, "seen": seen, "wait_s": 5})
+            seen, waits = answer["seen"], answer["run"]["x_waiting_for"] or ""
+            if waits.startswith(start):
+                return waits
 
 
 def states(fleet: dict[str, Any]) -> dict[str, str]:
@@ -233,3 +244,53 @@ async def test_the_key_that_a_host_refuses_is_told(api: Api, hosts: PretendHosts
     made = await apply(api, spec("10.0.0.1"))
     fleet = await until(api, made["id"], lambda f: any(i["x_to_mend"] for i in f["instances"]))
     assert "does not let ubuntu in with this key" in fleet["instances"][0]["x_message"]
+
+
+async def test_a_run_that_fits_no_host_names_each_in_the_plan_the_reason_and_the_answer_to_why(api: Api) -> None:
+    await idle(api, "10.0.0.1", "10.0.0.2")
+    await api.call("fleets/cordon", {"name": "lab", "instance_nums": [0], "cordon": "cordoned"})
+    wanted = task("true", name="big", resources={"cpu": 99})
+    plan = await api.call("runs/get_plan", {"run_spec": wanted})
+    told = {
+        "lab-0": ("10.0.0.1", "cordoned: the instance takes no new jobs"),
+        "lab-1": ("10.0.0.2", "cpu: needs 99, has 8"),
+    }
+    assert {h["instance"]: (h["host"], h["reason"]) for h in plan["x_report"]["hosts"]} == told
+    await api.call("runs/apply", {"plan": {"run_spec": wanted}})
+    run = await ended(api, "big")
+    last = run["jobs"][0]["job_submissions"][-1]
+    assert last["termination_reason_message"] == (
+        "No offers matching the run requirements in fleet 'lab'. "
+        "lab-0: cordoned: the instance takes no new jobs; lab-1: cpu: needs 99, has 8"
+    )
+    why = await api.call("runs/why", {"run_name": "big"})
+    assert why["lines"][-3:] == [
+        "Hosts that do not fit now:",
+        "  lab-0  10.0.0.1  cordoned: the instance takes no new jobs",
+        "  lab-1  10.0.0.2  cpu: needs 99, has 8",
+    ]
+
+
+async def test_a_run_that_waits_for_a_host_says_what_keeps_it_from_the_others(api: Api, hosts: PretendHosts) -> None:
+    await idle(api, "10.0.0.1")
+    await run_on(api, "train")
+    hosts.network["10.0.0.2"].may_be_looked_at.clear()  # its look takes its time
+    await apply(api, spec("10.0.0.1", "10.0.0.2"))
+    await api.call("runs/apply", {"plan": {"run_spec": task("true", name="second")}})
+    answer = await until_waits(api, "second", "lab-1 to be set up")
+    assert answer == "lab-1 to be set up; lab-0: busy: it runs another job; lab-1: setup: the host is not set up yet"
+    hosts.network["10.0.0.2"].may_be_looked_at.set()
+    assert (await ended(api, "second"))["status"] == "done"
+
+
+async def test_a_run_of_two_nodes_on_hosts_without_a_common_network_is_told_so(api: Api, hosts: PretendHosts) -> None:
+    hosts.network["10.0.0.2"].addresses = ("10.9.0.2/24",)
+    made = await apply(api, spec("10.0.0.1", "10.0.0.2", placement="cluster"))
+    await until(api, made["id"], lambda f: set(states(f).values()) == {"idle"} and bool(f["status_message"]))
+    wanted = task("true", name="two", nodes=2)
+    plan = await api.call("runs/get_plan", {"run_spec": wanted})
+    reasons = [one["reason"] for one in plan["x_report"]["hosts"]]
+    assert reasons and set(reasons) == {"network: the host has no network in common with the others"}
+    await api.call("runs/apply", {"plan": {"run_spec": wanted}})
+    message = (await ended(api, "two"))["jobs"][0]["job_submissions"][-1]["termination_reason_message"]
+    assert "network: the host has no network in common with the others" in message

@@ -17,7 +17,7 @@ from dstack.cli.failures import Quit
 from dstack.cli.forwards import check_free
 from dstack.cli.packing import DEFAULT_LIMIT_BYTES
 from dstack.cli.render import runs as words
-from dstack.cli.render.funnel import MAKE_A_FLEET, NO_FLEETS, no_offers
+from dstack.cli.render.funnel import MAKE_A_FLEET, NO_FLEETS, hosts, no_offers
 from dstack.cli.render.plan import run_plan
 from dstack.cli.terminal import StatusLine, accent, put, put_json, say, style, width
 from dstack.cli.uploading import upload_files
@@ -56,10 +56,12 @@ def show_run_plan(client: Client, plan: Json, options: Options) -> None:
     put()
     if not plan["job_plans"][0].get("offers"):
         if has_fleets(client):
-            put("\n".join(no_offers(plan.get("x_report"))))
+            put("\n".join(no_offers(plan.get("x_report"), unfold=None if options.verbose else "-v")))
         else:
             put(f"{style(NO_FLEETS, 'red')}\n\n{MAKE_A_FLEET}")
         put()
+    elif others := hosts(plan.get("x_report")):
+        put("\n".join([*others, ""]) if options.verbose else f" {_folded(plan['x_report'])}\n")
     tell_notices(plan)
 
 
@@ -90,6 +92,11 @@ def apply_run(client: Client, prepared: Prepared, options: Options) -> int:
     if options.json:
         put_json(attached.run)
     return code
+
+
+def _folded(report: Json) -> str:
+    count = len(report["hosts"]) + report["more_hosts"]
+    return f"{count} other host{' does' if count == 1 else 's do'} not fit now; -v tells why"
 
 
 def _check_ports(prepared: Prepared, options: Options) -> None:

@@ -216,8 +216,21 @@ class DropReason(BaseModel):
     hint: str | None = None
 
 
+class HostMiss(BaseModel):
+    """A host of somebody's own that cannot take the job, and what stands in the way."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    instance: str  # `lab-0`
+    host: str  # as RemoteHost.key
+    reason: str
+
+
 class PlacementReport(BaseModel):
-    """The funnel of the last turn in which the queue looked at a job."""
+    """The funnel of the last turn in which the queue looked at a job.
+
+    `hosts` are the first of those that do not fit, `more_hosts` how many others there are.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -226,6 +239,8 @@ class PlacementReport(BaseModel):
     fitting: int = 0
     drops: tuple[DropReason, ...] = ()
     waiting_for: str | None = None
+    hosts: tuple[HostMiss, ...] = ()
+    more_hosts: int = 0
 
 
 class Job(Row):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import asyncssh
 
 from dstack.model.host import Hop
-from dstack.ssh.errors import AccessDenied, HostKeyChanged, HostUnreachable, SshError
-from dstack.ssh.keys import fingerprint, private_key, public_line
+from dstack.ssh.errors import HostKeyChanged, HostUnreachable, SshError
+from dstack.ssh.keys import fingerprint, private_key, public_line, refused
 
 CONNECT_S = 15.0
 LOGIN_S = 30.0  # 200 at once on a small login node take their time
@@ -96,10 +96,7 @@ def _in_words(
 ) -> SshError:
     where = f"{hop.hostname}:{hop.port}"
     if isinstance(e, asyncssh.PermissionDenied):
-        return AccessDenied(
-            f"{hop.hostname} does not let {hop.user} in with this key",
-            hint=f"On the host: echo '{public_line(key)}' >> ~{hop.user}/.ssh/authorized_keys",
-        )
+        return refused(hop, key)
     if isinstance(e, asyncssh.HostKeyNotVerifiable | asyncssh.KeyExchangeFailed) and pinned:
         return _changed(hop, pinned, offered)
     if isinstance(e, asyncssh.ChannelOpenError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncssh
 
+from dstack.model.host import Hop
 from dstack.ssh.errors import AccessDenied
 
 NO_PASSPHRASE = (
@@ -30,6 +31,14 @@ def public_line(key: asyncssh.SSHKey) -> str:
 def fingerprint(line: str) -> str:
     """`SHA256:...` of a public key's line."""
     return asyncssh.import_public_key(line).get_fingerprint()
+
+
+def refused(hop: Hop, key: asyncssh.SSHKey) -> AccessDenied:
+    """The host does not take the key; the hint is the line that makes it."""
+    return AccessDenied(
+        f"{hop.hostname} does not let {hop.user} in with this key",
+        hint=f"On the host: echo '{public_line(key)}' >> ~{hop.user}/.ssh/authorized_keys",
+    )
 
 
 def _unreadable(text: str, why: str) -> str:

@@ -17,10 +17,8 @@ from dstack.model.host import Hop, RemoteHost
 from dstack.ssh.host import Credentials, Onboarded, PinnedKeys, Unfit
 from dstack.ssh.hosts import SshHosts
 from support.hosts import Hosts
-from support.hosts_fixture import hosts
 from support.hosts_one import SUDOER, TestHost
 
-__all__ = ["hosts"]
 DEADLINE_S = 60.0
 
 

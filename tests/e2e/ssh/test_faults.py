@@ -9,7 +9,7 @@ import pytest
 
 from dstack.agentapi.client import AgentClient, AgentUnreachable
 from dstack.agentapi.wire import ENDED, HOST_REBOOTED
-from dstack.ssh.errors import AgentMissing, HostKeyChanged, HostUnreachable
+from dstack.ssh.errors import HostKeyChanged, HostUnreachable
 from dstack.ssh.host import PinnedKeys
 from e2e.ssh import jobs
 from e2e.ssh.conftest import Reach
@@ -66,23 +66,6 @@ async def test_a_broken_connection_is_made_anew_by_the_next_question(hosts: Host
     await client.aclose()
 
 
-async def test_while_the_link_is_cut_questions_fail_in_time_and_afterwards_they_are_answered(
-    hosts: Hosts, reach: Reach
-) -> None:
-    host = hosts["host-b"]
-    id, _ = await reach.ready(host)
-    client = await reach.client(id)
-    before = await answers(client)
-    host.cut_link()
-    try:
-        with pytest.raises(AgentUnreachable):
-            await client.health(deadline_s=1.0)
-    finally:
-        host.restore_link()
-    assert await answers(client) == before
-    await client.aclose()
-
-
 async def test_a_host_that_is_off_is_unreachable_and_comes_back_after_its_reboot_with_another_boot_id(
     hosts: Hosts, reach: Reach
 ) -> None:
@@ -135,35 +118,6 @@ async def test_a_host_key_of_another_kind_counts_as_changed(hosts: Hosts, reach:
     other = PinnedKeys("ecdsa-sha2-nistp256 " + _ECDSA)
     with pytest.raises(HostKeyChanged):
         await reach.ssh.agent("x", reach.at(hosts["host-b"]), reach.credentials(), other)
-
-
-async def test_a_wiped_host_has_no_agent_of_ours_and_can_be_taken_in_again(hosts: Hosts, reach: Reach) -> None:
-    host = hosts["host-b"]
-    id, done = await reach.ready(host)
-    host.wipe()
-    await reach.ssh.forget(id)
-    with pytest.raises(AgentMissing):
-        await reach.ssh.agent(id, reach.at(host), reach.credentials(), done.pinned)
-    await reach.ready(host, id=id)
-
-
-async def test_a_wiped_host_is_noticed_on_a_connection_that_still_stands(hosts: Hosts, reach: Reach) -> None:
-    host = hosts["host-b"]
-    id, done = await reach.ready(host)
-    client = await reach.client(id)
-    host.wipe()
-    with pytest.raises(AgentUnreachable):
-        await client.health()
-    with pytest.raises(AgentMissing):
-        await reach.ssh.agent(id, reach.at(host), reach.credentials(), done.pinned)
-
-
-async def test_a_machine_that_carries_another_instances_mark_is_not_taken_for_ours(hosts: Hosts, reach: Reach) -> None:
-    host = hosts["host-b"]
-    await reach.ready(host, label="fleet other of http://beta:3000")
-    with pytest.raises(AgentMissing) as told:
-        await reach.ssh.agent("ours", reach.at(host), reach.credentials(), PinnedKeys())
-    assert "fleet other of http://beta:3000" in told.value.message
 
 
 async def test_a_full_disk_is_survived_and_jobs_run_again_when_there_is_room(hosts: Hosts, reach: Reach) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from dstack.ssh.errors import HostUnreachable
-from dstack.ssh.host import PinnedKeys
 from e2e.ssh import jobs
 from e2e.ssh.conftest import Reach
 from support.docker_engine import call
@@ -46,21 +45,6 @@ async def test_what_somebody_mounted_below_our_folder_stays(hosts: Hosts, reach:
     finally:
         host.run("umount", kept)
         host.run("rm", "-rf", "/var/lib/dstack")
-
-
-async def test_leaving_a_host_twice_changes_nothing(hosts: Hosts, reach: Reach) -> None:
-    id, _ = await reach.ready(hosts["host-a"])
-    await reach.offboard(id)
-    await reach.offboard(id)
-    reach.lost(id)
-
-
-async def test_leaving_a_host_that_is_somebody_elses_now_touches_nothing(hosts: Hosts, reach: Reach) -> None:
-    id, _ = await reach.ready(hosts["host-a"])
-    await reach.ssh.offboard("another", reach.at(hosts["host-a"]), reach.credentials(), PinnedKeys())
-    client = await reach.client(id)
-    assert (await client.health()).version
-    await client.aclose()
 
 
 async def test_a_host_whose_engine_is_down_is_not_called_clean(hosts: Hosts, reach: Reach) -> None:

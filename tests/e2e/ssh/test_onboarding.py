@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import time
 from pathlib import Path
 
-import asyncssh
 import pytest
 
 from dstack.model.host import Finding
@@ -72,46 +70,11 @@ async def test_of_a_host_with_a_certificate_the_plain_key_is_pinned(hosts: Hosts
         host.run("sh", "-c", "rm /etc/ssh/ca* /etc/ssh/*-cert.pub")
 
 
-async def test_a_host_behind_a_login_node_is_reached_through_it(hosts: Hosts, reach: Reach) -> None:
-    hidden, subnet = hosts["host-b"], hosts.subnet
-    hidden.run("ip", "route", "add", "blackhole", f"{subnet}.1/32")
-    try:
-        id, done = await reach.ready(hidden, proxy=hosts["login"])
-        assert done.pinned.proxy and done.pinned.proxy != done.pinned.host
-        client = await reach.client(id)
-        assert (await client.health()).version
-        await client.aclose()
-        await reach.offboard(id)
-        reach.lost(id)
-    finally:
-        hidden.run("ip", "route", "del", "blackhole", f"{subnet}.1/32")
-
-
 async def test_a_user_without_sudo_is_told_the_rule_to_add(hosts: Hosts, reach: Reach) -> None:
     _, done = await reach.onboard(hosts["host-a"], user=PLAIN)
     assert "plain may not use sudo without a password" in failed(done).message
     assert "plain ALL=(ALL) NOPASSWD:ALL" in failed(done).remedy
     assert not hosts["host-a"].path("/opt/dstack").exists()
-
-
-async def test_a_key_that_the_host_does_not_know_is_told_with_the_line_to_add(hosts: Hosts, reach: Reach) -> None:
-    other = asyncssh.generate_private_key("ssh-ed25519")
-    _, done = await reach.onboard(hosts["host-a"], key=other.export_private_key().decode())
-    finding = failed(done)
-    assert finding.check == "ssh" and "does not let ubuntu in" in finding.message
-    assert other.export_public_key().decode().split()[1] in finding.remedy
-    assert "authorized_keys" in finding.remedy
-
-
-async def test_a_key_with_a_passphrase_is_told_before_anything_is_tried(
-    hosts: Hosts, reach: Reach, tmp_path: Path
-) -> None:
-    path = tmp_path / "locked"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "a secret", "-f", path], check=True, timeout=30)
-    _, done = await reach.onboard(hosts["host-a"], key=path.read_text())
-    finding = failed(done)
-    assert finding.check == "ssh" and "passphrase" in finding.message
-    assert "ssh-keygen" in finding.remedy
 
 
 async def test_nothing_at_the_address_is_told(hosts: Hosts, reach: Reach) -> None:
@@ -175,17 +138,6 @@ async def test_a_host_without_python_gets_it_from_its_package_manager(hosts: Hos
         host.run("sh", "-c", "cp -P /kept/* /usr/bin/; rm -r /kept /usr/local/bin/apt-get")
 
 
-async def test_the_address_in_the_network_of_the_fleet_is_the_internal_one(hosts: Hosts, reach: Reach) -> None:
-    _, done = await reach.ready(hosts["host-a"], network=f"{hosts.subnet}.0/24")
-    assert done.internal_ip == hosts["host-a"].address
-
-
-async def test_a_host_outside_the_network_of_the_fleet_is_told_with_what_it_has(hosts: Hosts, reach: Reach) -> None:
-    _, done = await reach.onboard(hosts["host-a"], network="192.168.77.0/24")
-    finding = failed(done)
-    assert finding.check == "network" and hosts["host-a"].address in finding.message
-
-
 async def test_sshd_that_forwards_nothing_is_told(hosts: Hosts, reach: Reach) -> None:
     host = hosts["host-a"]
     host.start_sshd("AllowTcpForwarding no\n")
@@ -208,21 +160,6 @@ async def test_where_sshd_forwards_no_sockets_many_talk_to_the_agent_all_the_sam
         await client.aclose()
     finally:
         host.start_sshd()
-
-
-async def test_a_host_of_another_fleet_is_refused_with_that_fleets_name(hosts: Hosts, reach: Reach) -> None:
-    first, _ = await reach.ready(hosts["host-a"], label="fleet one of http://alpha:3000")
-    _, done = await reach.onboard(hosts["host-a"], label="fleet two of http://beta:3000")
-    finding = failed(done)
-    assert finding.check == "owner" and "already belongs to fleet one of http://alpha:3000" in finding.message
-    assert (await (await reach.client(first)).health()).version
-
-
-async def test_onboarding_again_leaves_the_running_agent_alone(hosts: Hosts, reach: Reach) -> None:
-    id, _ = await reach.ready(hosts["host-a"])
-    before = await (await reach.client(id)).health()
-    await reach.ready(hosts["host-a"], id=id)
-    assert (await (await reach.client(id)).health()).run == before.run
 
 
 async def test_hosts_of_a_cluster_that_cannot_reach_each_other_are_told_apart(hosts: Hosts, reach: Reach) -> None:

@@ -10,11 +10,9 @@ import pytest
 
 from support.docker_engine import BUSYBOX_IMAGE
 from support.hosts import Hosts
-from support.hosts_fixture import hosts
 from support.hosts_one import SUDOER
 from support.product import Ended, Product, eventually, product_in_temporary_folder
 
-__all__ = ["hosts"]
 READY_S = 90.0
 
 

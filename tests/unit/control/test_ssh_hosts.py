@@ -8,8 +8,9 @@ from dstack.control.fleet.decide import decide as decide_fleet
 from dstack.control.fleet.network import internal_addresses
 from dstack.control.instance.decide import decide as decide_instance
 from dstack.control.kernel import Decision
-from dstack.control.scheduling import candidates
-from dstack.control.scheduling.each import hosts_that_do_not_fit
+from dstack.control.run.decide import queue_ref
+from dstack.control.scheduling import Ask, Placed, Pool, Unit, Unplaceable, Waiting, candidates, place
+from dstack.control.scheduling.each import in_a_line
 from dstack.control.snapshots import FleetSnapshot, InstanceSnapshot
 from dstack.model.configurations.fleet import FleetConfiguration
 from dstack.model.fleet import Fleet, FleetSpec
@@ -170,13 +171,53 @@ def test_every_host_says_for_itself_why_it_does_not_fit():
         host(fleet, 2, status=InstanceStatus.BUSY, busy_blocks=1),
         host(fleet, 3, offer=offer("ssh", backend="ssh", cpus=1)),
     )
-    found = hosts_that_do_not_fit(_asks(cpu=4), [fleet], ones)
-    assert [(one.remote and one.remote.key, reason.split(":")[0]) for one, reason in found] == [
-        ("a", "cordoned"),
-        ("b", "unreachable"),
-        ("c", "busy"),
-        ("d", "cpu"),
+    report = candidates(_asks(cpu=4), [fleet], ones, ()).report
+    assert [(one.instance, one.host, one.reason) for one in report.hosts] == [
+        ("f-0", "a", "cordoned: the instance takes no new jobs"),
+        ("f-1", "b", "unreachable: the machine does not answer"),
+        ("f-2", "c", "busy: it runs another job"),
+        ("f-3", "d", "cpu: needs 4, has 1"),
     ]
+
+
+def test_of_many_hosts_the_first_are_named_and_the_others_counted():
+    fleet = hosts(*(f"h{n}" for n in range(60)), seeded=True)
+    report = candidates(_asks(cpu=999), [fleet], [host(fleet, n) for n in range(60)], ()).report
+    assert [one.host for one in report.hosts] == [f"h{n}" for n in range(50)] and report.more_hosts == 10
+    assert in_a_line(report).endswith("; f-2: cpu: needs 999, has 8; 57 more")
+
+
+def test_hosts_that_the_run_itself_leaves_out_are_not_named():
+    fleet = hosts("a", "b", seeded=True)
+    ones = [host(fleet, n, cordon=Cordon.CORDONED) for n in (0, 1)]
+    asked = _asks().model_copy(update={"instances": ("f-1",)})
+    assert [one.instance for one in candidates(asked, [fleet], ones, ()).report.hosts] == ["f-1"]
+    elsewhere = _asks().model_copy(update={"fleets": ("g",)})
+    assert candidates(elsewhere, [fleet], ones, ()).report.hosts == ()
+
+
+def test_jobs_of_several_nodes_pass_over_hosts_without_a_network_in_common():
+    fleet = hosts("a", "b", placement="cluster", seeded=True, last_error="The hosts have no network in common")
+    ones = [host(fleet, 0, data=_data("10.0.0.1/24")), host(fleet, 1, data=_data("10.1.0.2/24"))]
+    assert len(candidates(_asks(), [fleet], ones, ()).candidates) == 2
+    gang = _asks().model_copy(update={"multinode": True})
+    (outcome,) = place(Pool([fleet], ones, ()), [Unit("r", (Ask("1", gang), Ask("2", gang)), together=True)])
+    assert isinstance(outcome, Unplaceable)
+    assert outcome.best_reason == "network: the host has no network in common with the others"
+    assert [one.reason.partition(":")[0] for one in outcome.report.hosts] == ["network", "network"]
+
+
+def test_jobs_of_several_nodes_wait_until_the_fleet_knows_the_addresses_of_its_hosts():
+    fleet = hosts("a", "b", placement="cluster", seeded=True)
+    ones = [host(fleet, n, data=_data(f"10.0.0.{n}/24")) for n in (0, 1)]
+    gang = _asks().model_copy(update={"multinode": True})
+    unit = Unit("r", (Ask("1", gang), Ask("2", gang)), together=True)
+    (outcome,) = place(Pool([fleet], ones, ()), [unit])
+    assert isinstance(outcome, Waiting) and outcome.report.waiting_for == "f-0 to be set up"
+    told = fleet_decides(fleet, *ones)
+    assert queue_ref(PROJECT) in told.wakes
+    (outcome,) = place(Pool([fleet], [one.replace(data=changed(told, one)["data"]) for one in ones], ()), [unit])
+    assert isinstance(outcome, Placed)
 
 
 def test_the_disk_of_a_host_counts_only_where_somebody_asked_for_one():

@@ -82,7 +82,7 @@ def _tell(report: Json | None, found: bool, explain: bool) -> None:
     if explain:
         put("\n" + "\n".join(explained(report)))
     elif not found:
-        put("\n" + "\n".join(no_offers(report)))
+        put("\n" + "\n".join(no_offers(report, unfold="--explain")))
 
 
 def _spec(options: Options, *, grouped: bool) -> Json:

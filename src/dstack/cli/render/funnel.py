@@ -15,8 +15,14 @@ A fleet says where runs may go. Ready to paste:
   dstack apply -f fleet.dstack.yml -y"""
 
 
-def no_offers(report: Json | None) -> list[str]:
-    """The lines to show when no offer fits; `report` is the PlacementReport of the plan, if the server sent one."""
+HOSTS_SHOWN = 5  # where nobody asked for all
+
+
+def no_offers(report: Json | None, *, unfold: str | None = None) -> list[str]:
+    """The lines to show when no offer fits; `report` is the PlacementReport of the plan, if the server sent one.
+
+    `unfold`: the option that names all hosts; None: they are named.
+    """
     lines = ["No matching instance offers available."]
     if not report:
         return lines
@@ -26,8 +32,25 @@ def no_offers(report: Json | None) -> list[str]:
     else:
         lines.append(f" {considered} {'was' if considered == 1 else 'were'} looked at:")
     lines += [f"  {_drop(drop)}" for drop in report.get("drops") or []]
+    lines += hosts(report, unfold)
     hint = smallest_change(report)
     return [*lines, f" What would help: {hint}"] if hint else lines
+
+
+def hosts(report: Json | None, unfold: str | None = None) -> list[str]:
+    """A line for each host of one's own that does not fit; with `unfold`, for the first ones, and how many others."""
+    found = (report or {}).get("hosts") or []
+    if not found:
+        return []
+    shown = found[:HOSTS_SHOWN] if unfold else found
+    name, address = (max(len(str(one[key])) for one in shown) for key in ("instance", "host"))
+    lines = [f"  {one['instance']:<{name}}  {one['host']:<{address}}  {one['reason']}" for one in shown]
+    folded, unnamed = len(found) - len(shown), int((report or {}).get("more_hosts") or 0)
+    if folded:
+        lines.append(f"  and {folded + unnamed} more; {unfold} names them")
+    elif unnamed:
+        lines.append(f"  and {unnamed} more")
+    return [" Hosts that do not fit now:", *lines]
 
 
 def explained(report: Json | None) -> list[str]:
@@ -38,6 +61,7 @@ def explained(report: Json | None) -> list[str]:
     dropped = sum(int(drop.get("count", 1)) for drop in report.get("drops") or [])
     lines = [f"{considered} looked at, {max(0, considered - dropped)} left:"]
     lines += [f"  - {_drop(drop)}" for drop in report.get("drops") or []] or ["  nothing was dropped"]
+    lines += hosts(report)
     hint = smallest_change(report)
     return [*lines, f"What would help: {hint}"] if hint else lines
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dstack.control import wording
 from dstack.control.fleet.network import internal_addresses, no_common_network
 from dstack.control.kernel import Draft
+from dstack.control.run.decide import queue_ref
 from dstack.ids import derived_id
 from dstack.model.fleet import Fleet
 from dstack.model.host import RemoteHost
@@ -89,19 +90,27 @@ def _let_go(d: Draft[Fleet], instances: list[Instance]) -> None:
 
 
 def _tell_addresses(d: Draft[Fleet], instances: list[Instance]) -> None:
-    """Each host's address in the network of all, where nobody wrote it down."""
-    hosts = {i.remote.key: i.data.addresses for i in instances if i.remote and i.data and i.data.addresses}
+    """Each host's address in the network of all, where nobody wrote it down; jobs of several nodes wait for it."""
+    hosts = {i.remote.key: i.data.addresses for i in instances if i.remote and i.data and _looked_at(i)}
     written = any(h.internal_ip or h.network for h in d.row.spec.hosts)
     if written or not hosts:
         d.set(last_error=None)
         return
     found = internal_addresses(hosts)
     cluster = d.row.spec.configuration.placement == "cluster"
-    d.set(last_error=no_common_network(hosts) if found is None and cluster else None)
+    error = no_common_network(hosts) if found is None and cluster else None
+    if error != d.row.last_error:
+        d.set(last_error=error)
+        d.wake(queue_ref(d.row.project_id))
     for instance in instances:
         address = (found or {}).get(instance.remote.key if instance.remote else "")
         if instance.data is not None and address is not None and instance.data.internal_ip != address:
             d.change(instance, data=instance.data.model_copy(update={"internal_ip": address}))
+            d.wake(queue_ref(d.row.project_id))
+
+
+def _looked_at(instance: Instance) -> bool:
+    return bool(instance.data and instance.data.addresses) or instance.status in _SET_UP
 
 
 def _leaves(instance: Instance) -> bool:

@@ -112,7 +112,7 @@ def _wait(queue: Queue, gang: Gang, report: PlacementReport, now: float) -> Deci
 def _refuse(s: QueueSnapshot, gang: Gang, report: PlacementReport, best: str | None, now: float) -> Decision:
     d = Draft(s.queue, now)
     for job in gang:
-        message = refusal(job, s.fleets, best)
+        message = refusal(job, s.fleets, best, report)
         reason = Reason.FAILED_TO_START_DUE_TO_NO_CAPACITY
         text = wording.status_changed(job, JobStatus.TERMINATING, reason, message)
         d.event(text, wording.target(job))

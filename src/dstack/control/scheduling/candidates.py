@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from dstack.control.scheduling.each import IN_A_PLAN, with_hosts
+from dstack.control.scheduling.fits import Fits, OfferFit, ShelfFit
 from dstack.control.scheduling.match import Machine, first_miss, fit_blocks, share
 from dstack.control.scheduling.needs import Needs, of_fleet, of_requirements
 from dstack.control.scheduling.pool import UNHEALTHY, Pool, Shelf
@@ -58,38 +60,6 @@ class Matching:
     hint: str | None
 
 
-@dataclass(eq=False, slots=True)
-class ShelfFit:
-    shelf: Shelf
-    blocks: int
-
-    def order(self) -> tuple:
-        offer = self.shelf.offer
-        return (self.shelf.rung, offer.price, self.shelf.fleet.name, offer.key, self.shelf.total_blocks)
-
-
-@dataclass(eq=False, slots=True)
-class OfferFit:
-    offer: Offer
-    fleet: Fleet
-    blocks: int
-    total_blocks: int
-
-
-@dataclass(eq=False, slots=True)
-class Fits:
-    """All that serves one set of requirements in one pool; computed once, extended as shelves appear."""
-
-    requirements: Requirements
-    names: frozenset[str] | None
-    shelves: list[ShelfFit] = field(default_factory=list)
-    offers: list[list[OfferFit]] = field(default_factory=list)  # per offer, its fleets in order
-    shelf_misses: list[tuple[Miss, Shelf]] = field(default_factory=list)
-    offer_misses: list[Miss] = field(default_factory=list)
-    seen_shelves: int = 0
-    offers_seen: bool = False
-
-
 def candidates(
     requirements: Requirements,
     fleets: Iterable[Fleet] | None,
@@ -112,10 +82,8 @@ def candidates(
                     (free if slot.free >= fit.blocks else busy).append(_of_instance(fit, slot.machine))
     free += [c for c in (_of_offer(pool, fit_list, fleets is None) for fit_list in fits.offers) if c is not None]
     funnel = funnel_of(pool, fits, frozenset())
-    best = funnel.best()
-    return Matching(
-        tuple(free), tuple(busy), funnel.report(at), best and best.sentence(), best.hint if best is not None else None
-    )
+    best, report = funnel.best(), with_hosts(funnel.report(at), fits, IN_A_PLAN)
+    return Matching(tuple(free), tuple(busy), report, best and best.sentence(), best.hint if best is not None else None)
 
 
 def fleet_candidates(configuration: FleetConfiguration, offers: Iterable[Offer], *, at: float = 0.0) -> Matching:
@@ -217,6 +185,11 @@ _CLOSED = {
     "cordoned": Miss("cordoned", "the instance takes no new jobs", hint="`dstack fleet uncordon` lets it"),
     "setup": Miss("setup", "the host is not set up yet"),
     "unfit": Miss("unfit", "the host cannot be used as it is", hint="`dstack fleet -v` tells what mends it"),
+    "network": Miss(
+        "network",
+        "the host has no network in common with the others",
+        hint="set `network`, or `internal_ip` of each host, in the fleet; `dstack why FLEET` tells what each has",
+    ),
 }
 
 
@@ -229,6 +202,8 @@ def _match_shelf(requirements: Requirements, needs: Needs, shelf: Shelf) -> int 
         return _CLOSED.get(shelf.closed) or Miss("unhealthy", f"the accelerators failed: {words}")
     if not shelf.reachable:
         return Miss("unreachable", "the machine does not answer", nearest=shelf.offer.instance_type)
+    if requirements.multinode and shelf.apart:
+        return _CLOSED[shelf.apart]
     return fit_blocks(needs, shelf.offer, shelf.total_blocks, created=True, whole=requirements.multinode)
 
 

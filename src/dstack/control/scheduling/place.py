@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from dstack.control.scheduling.candidates import Fits, OfferFit, extend, fits_of, funnel_of, match_offers
+from dstack.control.scheduling.candidates import extend, fits_of, funnel_of, match_offers
+from dstack.control.scheduling.each import IN_A_TURN, with_hosts
+from dstack.control.scheduling.fits import Fits, OfferFit
 from dstack.control.scheduling.pool import NewInstance, Pool, Slot
 from dstack.control.scheduling.reasons import Funnel
 from dstack.model.fleet import Fleet
@@ -171,13 +173,14 @@ class _Turn:
         """By the first kind of node for which there is nothing at all, else by the first."""
         looked_at = [self._looked_at(ask) for ask in _kinds(unit)]
         fits, funnel = next((one for one in looked_at if not one[1].fitting), looked_at[0])
+        report = with_hosts(funnel.report(self._at), fits, IN_A_TURN)
         leaving = self._leaving(fits)
         if leaving:
-            return Waiting(unit, funnel.report(self._at, waiting_for=f"{min(leaving)} to be gone"))
+            return Waiting(unit, report.model_copy(update={"waiting_for": f"{min(leaving)} to be gone"}))
         coming = [slot.names[0] for miss, shelf in fits.shelf_misses if miss.stage == "setup" for slot in shelf.slots()]
         if coming:
-            return Waiting(unit, funnel.report(self._at, waiting_for=f"{min(coming)} to be set up"))
-        return Unplaceable(unit, funnel.report(self._at), self._reason(unit, fits, funnel))
+            return Waiting(unit, report.model_copy(update={"waiting_for": f"{min(coming)} to be set up"}))
+        return Unplaceable(unit, report, self._reason(unit, fits, funnel))
 
     def _looked_at(self, ask: Ask) -> tuple[Fits, Funnel]:
         fits = self._fits_for(ask.requirements)

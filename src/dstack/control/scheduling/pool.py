@@ -51,6 +51,7 @@ class Shelf:
     reachable: bool
     # Or "unhealthy: " and words.
     closed: str = ""  # "cordoned"; of a host of one's own "setup" until it was seen in order, "unfit" when it was not
+    apart: str = ""  # for jobs of several nodes: "network" where the host shares none, "setup" until that is known
     size: int = 0
     by_free: dict[int, deque[Slot]] = field(default_factory=dict)
 
@@ -156,17 +157,25 @@ class Pool:
         ready = instance.status in (InstanceStatus.IDLE, InstanceStatus.BUSY)
         reachable = not ready or (instance.linked and instance.unreachable_since is None)
         rung = 0 if ready else 1
-        shelf = self._shelf(fleet, instance.offer, instance.total_blocks, rung, reachable, _closed(instance, ready))
+        closed, apart = _closed(instance, ready), _apart(fleet, instance)
+        shelf = self._shelf(fleet, instance.offer, instance.total_blocks, rung, reachable, closed, apart)
         shelf.size += 1
         shelf.put(Slot(instance, instance.free_blocks))
 
     def _shelf(
-        self, fleet: Fleet, offer: Offer, total_blocks: int, rung: int, reachable: bool, closed: str = ""
+        self,
+        fleet: Fleet,
+        offer: Offer,
+        total_blocks: int,
+        rung: int,
+        reachable: bool,
+        closed: str = "",
+        apart: str = "",
     ) -> Shelf:
-        key = (fleet.id, offer, total_blocks, rung, reachable, closed)
+        key = (fleet.id, offer, total_blocks, rung, reachable, closed, apart)
         shelf = self._index.get(key)
         if shelf is None:
-            shelf = self._index[key] = Shelf(fleet, offer, total_blocks, rung, reachable, closed)
+            shelf = self._index[key] = Shelf(fleet, offer, total_blocks, rung, reachable, closed, apart)
             self.shelves.append(shelf)
         return shelf
 
@@ -182,6 +191,14 @@ def _closed(instance: Instance, ready: bool) -> str:
     if instance.remote is None or ready:
         return ""
     return "unfit" if instance.report is not None and instance.report.failed else "setup"
+
+
+def _apart(fleet: Fleet, instance: Instance) -> str:
+    if instance.remote is None or fleet.spec.configuration.placement != "cluster":
+        return ""
+    if instance.data is not None and instance.data.internal_ip is not None:
+        return ""
+    return "network" if fleet.last_error else "setup"  # the fleet tells its hosts a moment after they were set up
 
 
 def _open(fleet: Fleet) -> bool:

@@ -23,6 +23,7 @@ STAGES = (
     "disk",
     "price",
     "availability",
+    "network",
     "unfit",
     "unhealthy",
     "setup",
@@ -54,8 +55,13 @@ class Miss:
     def _rank(self) -> tuple:
         return (-_ORDER[self.stage], self.distance, self.reason, self.nearest or "")
 
+    def of_one(self) -> str:
+        """About a single machine: `disk: needs 100GB.., has 72GB`."""
+        has = f", has {self.nearest}" if self.nearest and self.stage in _MEASURED else ""
+        return f"{self.stage}: {self.reason}{has}"
+
     def sentence(self) -> str:
-        """`disk: needs 100GB.., best has 72GB`."""
+        """Of the nearest among many: `disk: needs 100GB.., best has 72GB`."""
         has = f", best has {self.nearest}" if self.nearest and self.stage in _MEASURED else ""
         has = f", offered is {self.nearest}" if self.nearest and not has else has
         return f"{self.stage}: {self.reason}{has}"
@@ -87,11 +93,9 @@ class Funnel:
         """The miss of the machines that got furthest: the likeliest thing to change."""
         return max(self._nearest.values(), key=lambda m: _ORDER[m.stage], default=None)
 
-    def report(self, at: float, *, waiting_for: str | None = None) -> PlacementReport:
+    def report(self, at: float) -> PlacementReport:
         drops = tuple(
             DropReason(stage=m.stage, reason=m.reason, count=self._counts[s], nearest=m.nearest, hint=m.hint)
             for s, m in sorted(self._nearest.items(), key=lambda item: _ORDER[item[0]])
         )
-        return PlacementReport(
-            at=at, considered=self.considered, fitting=self.fitting, drops=drops, waiting_for=waiting_for
-        )
+        return PlacementReport(at=at, considered=self.considered, fitting=self.fitting, drops=drops)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dstack.control.scheduling.each import hosts_that_do_not_fit
+from dstack.control.scheduling import candidates
 from dstack.control.wording import duration
 from dstack.model.job import Job, PlacementReport
 from dstack.server.auth.identity import Access
@@ -39,9 +39,13 @@ async def _hosts(parts: Parts, access: Access, jobs: list[Job]) -> list[str]:
         return []
     async with parts.database.read() as connection:
         pool = await pool_of(connection, access.project.id, ())
-    found = hosts_that_do_not_fit(job.spec.requirements, pool.fleets, pool.instances)
-    lines = [f"  {one.name} ({one.remote.key}): {reason}" for one, reason in found if one.remote]
-    return ["Hosts that do not fit now:", *lines] if lines else []
+    report = candidates(job.spec.requirements, pool.fleets, pool.instances, ()).report
+    if not report.hosts:
+        return []
+    name, address = (max(len(getattr(one, field)) for one in report.hosts) for field in ("instance", "host"))
+    lines = [f"  {one.instance:<{name}}  {one.host:<{address}}  {one.reason}" for one in report.hosts]
+    more = [f"  and {report.more_hosts} more"] if report.more_hosts else []
+    return ["Hosts that do not fit now:", *lines, *more]
 
 
 def _job(job: Job, now: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dstack.control.run.submission import job_spec, next_trigger
 from dstack.control.scheduling import Ask, Matching, Unit, Unplaceable, candidates, place
 from dstack.control.scheduling import Pool as Room
+from dstack.control.scheduling.each import in_a_line
 from dstack.model.configurations import support
 from dstack.model.configurations.hints import exact_gpu_memory
 from dstack.model.configurations.images import image_missing
@@ -188,7 +189,8 @@ def _gang(specs: list[JobSpec], pool: Pool) -> list[str]:
     unit = Unit("", tuple(Ask(one.name, one.requirements) for one in specs), together=True)
     (outcome,) = place(Room(pool.fleets, pool.instances, pool.offers), [unit])
     if isinstance(outcome, Unplaceable) and outcome.report.fitting:
-        return [f"nodes: {outcome.best_reason}"]
+        hosts = in_a_line(outcome.report)
+        return [f"nodes: {outcome.best_reason}" + (f"; {hosts}" if hosts else "")]
     return []
 
 

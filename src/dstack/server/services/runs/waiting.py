@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dstack.control.instance.remarks import waits_to_be_mended
+from dstack.control.scheduling.each import in_a_line
 from dstack.control.wording import duration, moment
 from dstack.model.instance import Instance, InstanceStatus
 from dstack.model.job import Job, JobStatus
@@ -33,7 +34,7 @@ def job_waits_for(job: Job, now: float) -> str | None:
     where = f" {job.place.instance_name}" if job.place else ""
     match job.status:
         case JobStatus.SUBMITTED:
-            return (job.placement and job.placement.waiting_for) or "a free instance or an offer"
+            return _place_waited_for(job)
         case JobStatus.PROVISIONING if job.ready_since is not None and job.provisioning_deadline is None:
             return "the other nodes"
         case JobStatus.PROVISIONING if not job.task_started:
@@ -50,6 +51,12 @@ def job_waits_for(job: Job, now: float) -> str | None:
             return "the job to end" + (f", at most {duration(left)}" if left else "")
         case _:
             return None
+
+
+def _place_waited_for(job: Job) -> str:
+    text = (job.placement and job.placement.waiting_for) or "a free instance or an offer"
+    hosts = in_a_line(job.placement) if job.placement is not None else ""
+    return f"{text}; {hosts}" if hosts else text
 
 
 def instance_waits_for(instance: Instance) -> str | None:
