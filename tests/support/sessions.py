@@ -181,7 +181,9 @@ class SessionAgent:
         self.live = LiveAgent(zipapp, folder / "state", runtime, docker_host)
         self.live.state.mkdir()
         plain = self.live.argv
-        self.live.argv = lambda: [*prefix, *plain(), *options]  # type: ignore[method-assign]
+        self.log_port = free_port()  # for logs on the machine's own loopback, which has other agents too
+        more = (*options, "--log-port", str(self.log_port))
+        self.live.argv = lambda: [*prefix, *plain(), *more]  # type: ignore[method-assign]
         self.owner = Person(folder, "owner")
         self.ask(lambda _: self.live.start())
 

@@ -24,6 +24,7 @@ from dstack.agent.runtimes import Runtimes
 from dstack.agent.session import Sessions
 from dstack.agent.session_account import JumpAccount, NoAccount
 from dstack.agent.session_guard import Guard
+from dstack.agent.session_log import PORT as LOG_PORT
 from dstack.agent.session_program import unpack
 from dstack.agent.store import Store
 from dstack.agent.tasks import Tasks, cancel
@@ -69,6 +70,7 @@ def _parse(argv: List[str]) -> argparse.Namespace:
     serve.add_argument("--guard", action="store_true", help="keep containers from this machine and metadata (root)")
     serve.add_argument("--jump-account", default="", metavar="NAME", help="account that leads people to tasks (root)")
     serve.add_argument("--jump-home", default="", metavar="DIR", help="its folder (default: /home/NAME)")
+    serve.add_argument("--log-port", type=int, default=LOG_PORT, metavar="PORT", help=argparse.SUPPRESS)
     leave = commands.add_parser("leave", help="take off this machine what `--guard` and `--jump-account` made")
     leave.add_argument("--jump-account", default="", metavar="NAME")
     leave.add_argument("--jump-home", default="", metavar="DIR")
@@ -146,7 +148,7 @@ async def _run(options: argparse.Namespace, store: Store, sock, readiness: daemo
     facts = HostFactsReader(store, runtimes, gpus)
     guard = Guard() if options.guard else None
     program = unpack(store.root)
-    sessions = Sessions(tasks, runtimes.docker_client, program, _made_account(options), guard)
+    sessions = Sessions(tasks, runtimes.docker_client, program, _made_account(options), guard, options.log_port)
     server = HttpServer(Routes(tasks, store, facts.read, sessions.apply_keys))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

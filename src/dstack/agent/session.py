@@ -19,6 +19,8 @@ from dstack.agent.processes import LINUX
 from dstack.agent.session_account import JumpAccount
 from dstack.agent.session_connections import Connections
 from dstack.agent.session_guard import Guard
+from dstack.agent.session_log import PORT as LOG_PORT
+from dstack.agent.session_log import LogReaders, OwnPort, SharedPort
 from dstack.agent.session_place import NoPlace, docker_place, is_docker, open_network, process_place, write_place
 from dstack.agent.session_sshd import (
     NoServer,
@@ -56,13 +58,16 @@ class Sessions:
         program: List[str],
         account: Optional[JumpAccount] = None,
         guard: Optional[Guard] = None,
+        log_port: int = LOG_PORT,
     ):
         self._tasks = tasks
         self._docker = docker
         self._program = program
         self._account = account
         self._guard = guard
+        self._shared_log = SharedPort(log_port)
         self._doors: Dict[str, Door] = {}
+        self._closing: Set["asyncio.Future[None]"] = set()
         self._turn = asyncio.Lock()
         self._connected = Wakeup()
         self._guarded: Set[str] = set()
@@ -84,6 +89,10 @@ class Sessions:
             await asyncio.gather(looking, return_exceptions=True)
             for door in self._doors.values():
                 await door.close()
+            self._shared_log.close()
+            for closing in self._closing:
+                closing.cancel()
+            await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def _keep_guard(self) -> None:
         """Before each task that comes, and now and then: other programs rewrite the packet filter's rules."""
@@ -106,14 +115,18 @@ class Sessions:
         async with self._turn:
             wanted = {task.id: task for task in self._tasks.all() if _has_door(task)}
             for task_id in [known for known in self._doors if known not in wanted]:
-                await self._shut(self._doors.pop(task_id))
+                closing = asyncio.ensure_future(self._shut(self._doors.pop(task_id)))
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
             for task_id, task in wanted.items():
                 if task_id not in self._doors and task.report.state == RUNNING:
                     await self._open(task)
+            for door in self._doors.values():
+                await door.offer_log()
             await self._tell_account()
 
     async def _open(self, task: Task) -> None:
-        door = Door(task, self._docker, self._program, self._connected)
+        door = Door(task, self._docker, self._program, self._connected, self._shared_log)
         problem = before = task.report.session_message
         try:
             await door.open()
@@ -136,6 +149,7 @@ class Sessions:
         self._tasks.changed(task)
 
     async def _shut(self, door: Door) -> None:
+        await door.readers.finish()
         door.connections.end()
         await door.close()
         door.task.report.ports.pop(SESSION_PORT, None)
@@ -176,8 +190,13 @@ class Sessions:
 
 
 class Door:
-    def __init__(self, task: Task, docker: DockerClient, program: List[str], connected: Wakeup):
+    def __init__(self, task: Task, docker: DockerClient, program: List[str], connected: Wakeup, shared_log: SharedPort):
         self.task = task
+        self.readers = LogReaders(task)
+        self._shared_log = shared_log
+        self._own_log: Optional[OwnPort] = None
+        self._log_offered = False
+        self._log_problem = ""
         self.port = 0
         self.user = ""
         self.host_key = ""
@@ -213,8 +232,34 @@ class Door:
         self._listening = self._socket.fileno()
         asyncio.get_running_loop().add_reader(self._listening, self._accept)
 
+    async def offer_log(self) -> None:
+        """Have the task's log at its port, as far as that can be had; idempotent."""
+        if self._log_offered:
+            return
+        try:
+            network = open_network(self._place) if self._place.get("pid") else -1
+            try:
+                if network < 0 or _is_machines(network):
+                    await self._shared_log.add(self.readers, self.connections)
+                else:
+                    own = OwnPort(self.readers)
+                    await own.open(network, LOG_PORT)
+                    self._own_log = own
+            finally:
+                if network >= 0:
+                    os.close(network)
+            self._log_offered = True
+        except (OSError, NoPlace) as e:
+            if str(e) != self._log_problem:
+                self._log_problem = str(e)
+                log.info("task %s: its log is not at port %d of its loopback: %s", self.task.id, LOG_PORT, e)
+
     async def close(self) -> None:
         """Take no more connections; those that are there go on."""
+        self._shared_log.remove(self.readers)
+        if self._own_log is not None:
+            self._own_log.close()
+        self.readers.stop()
         if self._resting is not None:
             self._resting.cancel()
         if self._socket is not None:
@@ -274,6 +319,11 @@ class Door:
 
 def _has_door(task: Task) -> bool:
     return task.report.state in (RUNNING, STOPPING) and task.spec is not None and bool(task.spec.authorized_keys)
+
+
+def _is_machines(network: int) -> bool:
+    theirs, ours = os.fstat(network), os.stat("/proc/self/ns/net")
+    return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 def _own_name() -> str:

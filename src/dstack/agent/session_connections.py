@@ -113,6 +113,11 @@ class Connections:
         return len(self._open)
 
     @property
+    def pids(self) -> List[int]:
+        """Of the sshd of each; it leads a session of processes."""
+        return list(self._open)
+
+    @property
     def strangers(self) -> int:
         """How many have not shown a key that opens."""
         return sum(1 for each in self._open.values() if each.fingerprint is None)
