@@ -32,6 +32,12 @@ def test_nodes_are_a_number_a_range_or_an_object(nodes, expected):
     assert (spec.min, spec.target, spec.max) == expected
 
 
+@pytest.mark.parametrize("nodes", ["10001", "10001..", {"target": 10001}])
+def test_a_fleet_makes_ten_thousand_instances_by_itself_at_most(nodes):
+    with pytest.raises(ConfigurationError, match="10001 is out of range, expected at most 10000"):
+        fleet(nodes=nodes)
+
+
 def test_nodes_are_shown_with_all_three_numbers():
     assert FleetNodesSpec(min=0, target=0, max=2).pretty() == "min=0 target=0 max=2"
 

@@ -223,6 +223,15 @@ def test_what_a_task_may_not_say_is_named_with_what_was_expected(fields, message
     assert refused.value.message == f"task: {message}"
 
 
+@pytest.mark.parametrize(
+    "nodes", [{"nodes": 1001}, {"groups": [{"nodes": 1000, "commands": ["a"]}, {"commands": ["b"]}]}]
+)
+def test_a_task_has_a_thousand_nodes_at_most(nodes):
+    commands = {} if "groups" in nodes else {"commands": ["a"]}
+    with pytest.raises(ConfigurationError, match="1000"):
+        parse({"type": "task", **commands, **nodes}, "task")
+
+
 def test_an_entrypoint_that_no_shell_could_split_is_refused():
     with pytest.raises(
         ConfigurationError, match="entrypoint: `bash -c 'x` is not a command line: no closing quotation"

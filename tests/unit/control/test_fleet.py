@@ -95,6 +95,17 @@ def test_instances_past_their_idle_time_go():
     assert d.wakes == (over.ref,)
 
 
+def test_a_large_fleet_is_made_in_several_turns_up_to_its_target():
+    f = fleet(nodes={"min": 0, "target": 230}, seeded=False)
+    made: tuple[Instance, ...] = ()
+    for expected in (100, 100, 30):
+        d = decided(f, *made)
+        assert len(created(d)) == expected
+        assert (d.wake_at == T0) == (expected == 100)
+        f, made = f.replace(**changed(d, f)), (*made, *created(d))
+    assert f.seeded and len({i.name for i in made}) == 230
+
+
 def test_the_minimum_stays_and_those_that_idle_longest_go():
     f = fleet(nodes="1..3")
     young, old = idle(0, f, since=T0 - 400), idle(1, f, since=T0 - 900)

@@ -14,6 +14,9 @@ from dstack.model.fleet import Fleet, FleetStatus
 from dstack.model.instance import Instance, InstanceStatus
 from dstack.model.instance import InstanceTerminationReason as Reason
 
+# Instances that one turn makes: more would keep everybody else from writing for long.
+MAX_CREATES = 100
+
 
 def decide(s: FleetSnapshot, now: float) -> Decision:
     d = Draft(s.fleet, now, s.pending)
@@ -30,7 +33,8 @@ def decide(s: FleetSnapshot, now: float) -> Decision:
         _dismiss(d, instances, Reason.TERMINATED_BY_USER, "The fleet was deleted")
         return d.finish(now + RECHECK_S if instances else now)
     elif s.fleet.spec.configuration.nodes is not None:
-        _keep_size(d, s, instances)
+        if _keep_size(d, s, instances):
+            return d.finish(now)
     else:
         keep_hosts(d, instances)
     return d.finish(now + RECHECK_S, _next_create(d.row, now))
@@ -55,8 +59,9 @@ def _dismiss(d: Draft[Fleet], instances: tuple[Instance, ...], reason: Reason, m
             d.wake(instance.ref)
 
 
-def _keep_size(d: Draft[Fleet], s: FleetSnapshot, instances: tuple[Instance, ...]) -> None:
-    """`instances` are all that are paid for; `kept` those that are not about to go."""
+def _keep_size(d: Draft[Fleet], s: FleetSnapshot, instances: tuple[Instance, ...]) -> bool:
+    """Whether there are more to be made at once. `instances` are all that are paid for; `kept` those that are not about
+    to go."""
     nodes = d.row.spec.configuration.nodes
     assert nodes is not None  # a backend fleet
     kept = tuple(i for i in instances if not _leaves(i))
@@ -65,13 +70,15 @@ def _keep_size(d: Draft[Fleet], s: FleetSnapshot, instances: tuple[Instance, ...
     missing = int(min(wanted - len(kept), room))
     if len(kept) >= wanted:
         d.set(seeded=True)
+    more = False
     if missing > 0 and (d.row.next_create_at is None or d.row.next_create_at <= d.now):
-        _create(d, s, missing)
+        more = _create(d, s, missing)
     _let_go(d, kept, nodes.min, nodes.max)
+    return more
 
 
-def _create(d: Draft[Fleet], s: FleetSnapshot, count: int) -> None:
-    """The cheapest offers first; after failures the next ones, in turn."""
+def _create(d: Draft[Fleet], s: FleetSnapshot, count: int) -> bool:
+    """The cheapest offers first; after failures the next ones, in turn. Whether the next turn goes on with the rest."""
     found = fleet_candidates(d.row.spec.configuration, s.offers, at=d.now)
     if not found.candidates:
         failures = d.row.create_failures + 1
@@ -80,10 +87,10 @@ def _create(d: Draft[Fleet], s: FleetSnapshot, count: int) -> None:
             next_create_at=d.now + backoff.fleet_create_delay(failures),
             last_error=f"No offers match the fleet. {found.best_reason or 'Its backends offer nothing'}",
         )
-        return
+        return False
     chosen = found.candidates[d.row.create_failures % len(found.candidates)]
     configuration = d.row.spec.configuration
-    for _ in range(count):
+    for _ in range(min(count, MAX_CREATES)):
         instance = new_instance(
             d.row, chosen.offer, chosen.total_blocks, idle_duration_s=idle.of_fleet(configuration), now=d.now
         )
@@ -91,7 +98,8 @@ def _create(d: Draft[Fleet], s: FleetSnapshot, count: int) -> None:
         how = "fleet submission" if not d.row.seeded else "the fleet's minimum"
         d.event(f"Instance created on {how}. Status: PENDING", wording.target(instance), wording.target(d.row))
         d.set(next_instance_num=instance.num + 1)
-    d.set(seeded=True, next_create_at=None)
+    d.set(seeded=d.row.seeded or count <= MAX_CREATES, next_create_at=None)
+    return count > MAX_CREATES
 
 
 def _let_go(d: Draft[Fleet], kept: tuple[Instance, ...], least: int, most: int | None) -> None:

@@ -36,6 +36,8 @@ PortNumber = Annotated[int | None, read_by(parse_port_number, TEXT)]
 NodeCount = Annotated[int, read_by(parse_int, TEXT)]
 
 
+MOST_KEPT = 10_000  # instances that a fleet makes by itself
+
 _NODES_FORM = {
     "type": "object",
     "properties": {"min": {}, "target": {}, "max": {}},
@@ -71,6 +73,8 @@ class FleetNodesSpec(Model):
             raise Invalid(f"`target` ({self.target}) is less than `min` ({self.min})", at=("target",))
         if self.max is not None and self.max < self.target:
             raise Invalid(f"`max` ({self.max}) is less than `target` ({self.target})", at=("max",))
+        if self.target > MOST_KEPT:
+            raise Invalid(f"{self.target} is out of range, expected at most {MOST_KEPT}", at=("target",))
         return self
 
     def pretty(self) -> str:

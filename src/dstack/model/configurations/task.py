@@ -13,11 +13,15 @@ from dstack.model.resources import ResourcesSpec
 from dstack.values.grammar import Invalid
 
 
+# Each node is a job, and all of them are placed, started and ended together.
+MOST_NODES = 1000
+
+
 class NodeGroup(Model):
     """Nodes of a task that run the same commands; its resources do not come from the top level."""
 
     name: GroupName | None = None
-    nodes: Annotated[Integer, Field(ge=1)] = 1
+    nodes: Annotated[Integer, Field(ge=1, le=MOST_NODES)] = 1
     resources: ResourcesSpec = ResourcesSpec()
     commands: tuple[str, ...] = ()
     ports: tuple[PortMapping, ...] = ()
@@ -27,7 +31,7 @@ class TaskConfiguration(RunConfiguration):
     """`nodes` None is one node."""
 
     type: Literal["task"] = "task"
-    nodes: Annotated[Integer, Field(ge=1)] | None = None
+    nodes: Annotated[Integer, Field(ge=1, le=MOST_NODES)] | None = None
     groups: tuple[NodeGroup, ...] | None = None
     ports: tuple[PortMapping, ...] = ()
     commands: tuple[str, ...] = ()
@@ -53,6 +57,8 @@ class TaskConfiguration(RunConfiguration):
         for field in ("commands", "ports", "entrypoint"):
             if getattr(self, field):
                 raise Invalid(f"is not allowed beside `groups`, expected `{field}` in each group", at=(field,))
+        if sum(group.nodes for group in groups) > MOST_NODES:
+            raise Invalid(f"has more than {MOST_NODES} nodes in all", at=("groups",))
         names = [group.name or str(index) for index, group in enumerate(groups)]
         for index, group in enumerate(groups):
             if names.index(names[index]) != index:
