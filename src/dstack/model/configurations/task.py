@@ -12,7 +12,6 @@ from dstack.model.configurations.parts import GroupName, PortMapping
 from dstack.model.resources import ResourcesSpec
 from dstack.values.grammar import Invalid
 
-
 # Each node is a job, and all of them are placed, started and ended together.
 MOST_NODES = 1000
 
