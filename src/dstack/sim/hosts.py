@@ -21,9 +21,11 @@ from dstack.errors import DstackError
 from dstack.model.host import Finding, Hop, HostReport, RemoteHost
 from dstack.ssh import checks
 from dstack.ssh.errors import AgentMissing, HostKeyChanged, HostUnreachable, SshError
-from dstack.ssh.host import Credentials, Onboarded, PinnedKeys, Unfit
+from dstack.ssh.host import Credentials, Onboarded, PinnedKeys, Unfit, Upgrade
 from dstack.ssh.keys import private_key, refused
 from dstack.ssh.look import Look, parse
+from dstack.ssh.program import version_in
+from dstack.ssh.remote.service import newer
 
 GIB = 1024**3
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -92,6 +94,8 @@ class PretendHosts:
         if report.failed:
             return Unfit(report, now_pinned)
         machine.owner, machine.label = id, label
+        if newer(ours := version_in(bundle), machine.facts.agent_version):
+            self._bring(hostname, ours)
         self._start(hostname)
         return Onboarded(machine.facts, report, now_pinned, checks.internal_ip(look, host), machine.addresses)
 
@@ -106,6 +110,16 @@ class PretendHosts:
             return await connect_to(agent)()
 
         return self._connections.watched(id, connect, lambda: True)
+
+    async def upgrade(
+        self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys, bundle: Path
+    ) -> Upgrade:
+        self._ready(id, host, credentials, pinned)
+        before, ours = self.network[host.hop.hostname].facts.agent_version, version_in(bundle)
+        if not newer(ours, before):
+            return Upgrade(before, before)
+        self._bring(host.hop.hostname, ours)
+        return Upgrade(before, ours)
 
     async def unreached(
         self,
@@ -133,6 +147,7 @@ class PretendHosts:
         if machine.owner in ("", id):
             machine.end_agent()
             machine.owner = machine.label = ""
+            machine.facts = replace(machine.facts, agent_version="")
             self._file(host.hop.hostname).unlink(missing_ok=True)
         await self.forget(id)
 
@@ -163,7 +178,9 @@ class PretendHosts:
     def wipe(self, hostname: str) -> None:
         """Set up anew: nothing of the agent is left on it."""
         self.kill_agent(hostname)
-        self.network[hostname].owner = self.network[hostname].label = ""
+        machine = self.network[hostname]
+        machine.owner = machine.label = ""
+        machine.facts = replace(machine.facts, agent_version="")
         self._file(hostname).unlink(missing_ok=True)
 
     def reboot(self, hostname: str, id: str) -> None:
@@ -190,6 +207,13 @@ class PretendHosts:
         if machine.agent is None:
             machine.agent = PretendAgent(self._file(hostname), machine.facts, self._pretence, self._clock)
         return machine.agent
+
+    def _bring(self, hostname: str, version: str) -> None:
+        """Another agent, over what the one before it has written."""
+        machine = self.network[hostname]
+        machine.end_agent()
+        self._connections.cut(machine.owner)
+        machine.facts = replace(machine.facts, agent_version=version)
 
     def _file(self, hostname: str) -> Path:
         return Path(self._folder.name) / f"{hostname}.json"

@@ -50,6 +50,15 @@ class Unfit:
     pinned: PinnedKeys
 
 
+@dataclass(frozen=True)
+class Upgrade:
+    """What became of a look at the agent's version. `problem` is why an older agent than ours still runs."""
+
+    before: str
+    now: str
+    problem: str = ""
+
+
 class Hosts(Protocol):
     """One connection a host, shared by all who ask; `id` names the host among all (the instance's id).
 
@@ -68,6 +77,8 @@ class Hosts(Protocol):
     ) -> Onboarded | Unfit:
         """Check the host, install the agent or bring it up to date, start it. May be called again at any time.
 
+        A newer agent than the bundle's that runs is left as it is.
+
         `label` says whose the host is from now on, to a person who adds it elsewhere, too: "fleet F of URL".
         A host that cannot be reached or logged in to is Unfit, with finding `ssh`; only a connection that breaks on the
         way is raised.
@@ -78,6 +89,16 @@ class Hosts(Protocol):
         """How to reach the host's agent; connects when there is no live connection, and starts the agent if it is down.
 
         Raises AgentMissing where the host is not (any more) one of ours: wiped, or another machine at its address.
+        """
+        ...
+
+    async def upgrade(
+        self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys, bundle: Path
+    ) -> Upgrade:
+        """Put the bundle's agent in the place of an older one; what it runs goes on.
+
+        An agent of the same version or a newer one stays: of two servers the newer one has its way. One that does not
+        start, or does not know the host's tasks, gives way to the agent before it, and is not tried again.
         """
         ...
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import shlex
 from collections.abc import Sequence
@@ -16,10 +15,12 @@ from dstack.agentapi.wire import HostFacts
 from dstack.model.host import Finding, HostReport, RemoteHost
 from dstack.ssh import checks
 from dstack.ssh.errors import AgentMissing, HostUnreachable, SshError
-from dstack.ssh.host import Credentials, Onboarded, PinnedKeys, Unfit
+from dstack.ssh.host import Credentials, Onboarded, PinnedKeys, Unfit, Upgrade
 from dstack.ssh.look import Look
 from dstack.ssh.pool import Link, Pool
 from dstack.ssh.probes import forwarding_allowed, look_at, unreached_from, with_python
+from dstack.ssh.program import Program, read, version_in
+from dstack.ssh.remote.service import newer
 from dstack.ssh.remote_call import PYTHON_PATH, call
 from dstack.ssh.streams import Streams, open_command, open_port, open_socket
 
@@ -51,6 +52,7 @@ class SshHosts:
 
     def __init__(self) -> None:
         self._pool = Pool()
+        self._in_vain: dict[tuple[str, str], str] = {}  # why an upgrade failed, by host and version
         logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it tells of every channel
 
     async def onboard(
@@ -62,7 +64,7 @@ class SshHosts:
         bundle: Path,
         label: str = "",
     ) -> Onboarded | Unfit:
-        program = await asyncio.to_thread(bundle.read_bytes)
+        program = await asyncio.to_thread(read, bundle)
         try:
             link = await self._pool.link(id, host, credentials, pinned)
         except SshError as e:
@@ -90,6 +92,23 @@ class SshHosts:
                 raise ConnectionError(str(e)) from e
 
         return connect
+
+    async def upgrade(
+        self, id: str, host: RemoteHost, credentials: Credentials, pinned: PinnedKeys, bundle: Path
+    ) -> Upgrade:
+        version = await asyncio.to_thread(version_in, bundle)
+        before = await self._version(await self.agent(id, host, credentials, pinned))
+        if not newer(version, before) or (id, version) in self._in_vain:
+            return Upgrade(before, before, self._in_vain.get((id, version), ""))
+        program = await asyncio.to_thread(read, bundle)
+        link = await self._ready(id, host, credentials, pinned)
+        request = {"instance": id, "sha256": program.sha256, "version": version}
+        async with link.lock:  # nobody starts the old one meanwhile
+            answer = await call(link.connection, "install", request, program.data)
+        if "failed" in answer:
+            self._in_vain[id, version] = str(answer["failed"])
+            return Upgrade(before, before, str(answer["failed"]))
+        return Upgrade(before, version if answer.get("done") == "upgraded" else before)
 
     async def unreached(
         self,
@@ -143,18 +162,19 @@ class SshHosts:
             found.append(checks.taken(str(look.owner.get("label") or ""), host.hop.hostname))
         return look, HostReport(hostname=host.hop.hostname, findings=tuple(found))
 
-    async def _install(self, link: Link, id: str, look: Look, program: bytes, label: str) -> Finding | None:
+    async def _install(self, link: Link, id: str, look: Look, program: Program, label: str) -> Finding | None:
         """None when the agent runs; else what to tell."""
         assert look.python is not None
         request = {
             "instance": id,
             "label": label,
-            "sha256": hashlib.sha256(program).hexdigest(),
+            "sha256": program.sha256,
+            "version": program.version,
             "python": look.python.path,
             "owner_uid": look.uid,
         }
         python = look.python.path
-        answer = await call(link.connection, "install", request, program, python=python)
+        answer = await call(link.connection, "install", request, program.data, python=python)
         if "taken" in answer:
             return checks.taken(str(answer["taken"].get("label") or ""), "the host")
         if "failed" in answer:
@@ -168,6 +188,15 @@ class SshHosts:
             return await client.host()
         except (AgentUnreachable, AgentRefused) as e:
             raise HostUnreachable(f"The agent was installed, but {e}") from e
+        finally:
+            await client.aclose()
+
+    async def _version(self, connect: Connect) -> str:
+        client = AgentClient(connect)
+        try:
+            return (await client.health()).version
+        except (AgentUnreachable, AgentRefused) as e:
+            raise HostUnreachable(f"The agent does not answer: {e}") from e
         finally:
             await client.aclose()
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+import dstack
 from contract.hosts.conftest import DEADLINE_S, LABEL, Reach
 from dstack.agentapi.client import AgentUnreachable
 from dstack.agentapi.wire import TaskSpec
 from dstack.model.host import Finding
 from dstack.ssh.errors import AgentMissing, HostKeyChanged, HostUnreachable
-from dstack.ssh.host import Onboarded, PinnedKeys, Unfit
+from dstack.ssh.host import Onboarded, PinnedKeys, Unfit, Upgrade
+from support.bundles import changed
 from support.docker_engine import BUSYBOX_IMAGE
 
 
@@ -210,3 +212,19 @@ async def test_leaving_a_host_that_is_somebody_elses_now_touches_nothing(reach: 
     before = await reach.run_of_agent(id)
     await reach.hosts.offboard("another", at, credentials, PinnedKeys())
     assert await reach.run_of_agent(id) == before
+
+
+async def test_an_older_agent_gives_way_to_a_newer_one_and_a_newer_one_stays(reach: Reach, tmp_path: Path) -> None:
+    older, newer = (changed(reach.bundle, tmp_path, version=version) for version in ("0.1.2", "99.0"))
+    id, _ = await reach.ready("host-a")
+    before = await reach.run_of_agent(id)
+    for bundle in (older, reach.bundle):
+        stays = await reach.hosts.upgrade(*reach.way(id), bundle)
+        assert stays == Upgrade(dstack.__version__, dstack.__version__)
+        assert await reach.run_of_agent(id) == before
+    assert await reach.hosts.upgrade(*reach.way(id), newer) == Upgrade(dstack.__version__, "99.0")
+    after = await reach.run_of_agent(id)
+    assert after != before
+    await reach.ready("host-a", id)  # by a server of this version
+    assert await reach.run_of_agent(id) == after
+    assert (await reach.hosts.upgrade(*reach.way(id), reach.bundle)).now == "99.0"

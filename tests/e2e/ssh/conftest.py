@@ -70,6 +70,11 @@ class Reach:
     def credentials(self, key: str = "") -> Credentials:
         return Credentials(key or self.key, self.key)
 
+    def way(self, id: str) -> tuple[str, RemoteHost, Credentials, PinnedKeys]:
+        """The first arguments of each call about a host that was taken in."""
+        at, pinned, _ = self._taken_in[id]
+        return id, at, self.credentials(), pinned
+
     async def client(self, id: str) -> AgentClient:
         at, pinned, _ = self._taken_in[id]
         async with asyncio.timeout(DEADLINE_S):

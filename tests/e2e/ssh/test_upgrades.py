@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import pytest
 
+import dstack
 from dstack.agentapi.wire import ENDED
 from dstack.ssh.host import Unfit
 from e2e.ssh import jobs
 from e2e.ssh.conftest import Reach
+from support.bundles import changed
 from support.hosts import Hosts
 from support.hosts_one import TestHost
 
 pytestmark = pytest.mark.root
-
-
-def changed(bundle: Path, folder: Path, main: str = "") -> Path:
-    """The same agent in other bytes; `main` comes first in what it runs."""
-    path = folder / "agent.pyz"
-    with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(path, "w") as new:
-        for entry in old.infolist():
-            data = old.read(entry)
-            new.writestr(entry.filename, main.encode() + data if entry.filename == "__main__.py" else data)
-        new.writestr("newer.txt", "newer")
-    return path
 
 
 def programs(host: TestHost) -> set[str]:
@@ -74,6 +64,52 @@ async def test_a_first_agent_that_does_not_run_is_told_and_leaves_no_process(
     assert isinstance(done, Unfit) and "this agent is broken" in done.report.failed[0].message
     assert not [line for line in host.processes() if "agent.pyz" in line]
     await reach.ready(host, id=id)
+
+
+async def test_an_older_agent_is_replaced_when_a_server_comes_and_its_job_goes_on(
+    hosts: Hosts, reach: Reach, tmp_path: Path
+) -> None:
+    host = hosts["host-a"]
+    id, _ = await reach.ready(host, bundle=changed(reach.bundle, tmp_path, version="0.1.2"))
+    client = await reach.client(id)
+    assert (await client.health()).version == "0.1.2"
+    job = await jobs.start(client, "for i in $(seq 30); do echo $i; sleep 0.1; done")
+    done = await reach.ssh.upgrade(*reach.way(id), reach.bundle)
+    assert (done.before, done.now, done.problem) == ("0.1.2", dstack.__version__, "")
+    assert (await client.health()).version == dstack.__version__
+    assert (await jobs.until(client, job, ENDED)).exit_code == 0
+    assert await jobs.log(client, job) == "".join(f"{i}\n" for i in range(1, 31))
+    await client.aclose()
+
+
+async def test_an_upgrade_that_does_not_run_is_taken_back_and_not_tried_again(
+    hosts: Hosts, reach: Reach, tmp_path: Path
+) -> None:
+    id, _ = await reach.ready(hosts["host-a"])
+    broken = changed(reach.bundle, tmp_path, "raise SystemExit('this agent is broken')\n", version="99.0")
+    done = await reach.ssh.upgrade(*reach.way(id), broken)
+    assert done.now == dstack.__version__ and "this agent is broken" in done.problem
+    client = await reach.client(id)
+    before = await client.health()
+    assert before.version == dstack.__version__
+    assert (await reach.ssh.upgrade(*reach.way(id), broken)).problem == done.problem
+    assert (await client.health()).run == before.run
+    await client.aclose()
+
+
+async def test_a_newer_agent_that_does_not_know_the_tasks_of_the_host_is_taken_back(
+    hosts: Hosts, reach: Reach, tmp_path: Path
+) -> None:
+    host = hosts["host-a"]
+    id, _ = await reach.ready(host)
+    client = await reach.client(id)
+    job = await jobs.start(client, "sleep 600")
+    forgetful = "import dstack.agent.tasks as t\nt.Tasks.all = lambda self: []\n"
+    done = await reach.ssh.upgrade(*reach.way(id), changed(reach.bundle, tmp_path, forgetful, version="99.0"))
+    assert done.problem == "the newer agent does not know 1 of the host's tasks"
+    assert (await client.health()).version == dstack.__version__
+    assert [each.id for each in await client.tasks()] == [job]
+    await client.aclose()
 
 
 async def test_where_systemd_runs_the_agent_is_a_unit_whose_children_outlive_it(hosts: Hosts, reach: Reach) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from pathlib import Path
 
 import pytest
 
+import dstack
 from e2e.ssh_fleets.conftest import READY_S, Lab
-from support.hosts_one import PLAIN
+from support.bundles import changed
+from support.hosts_one import PLAIN, TestHost
 from support.product import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
@@ -44,6 +48,32 @@ def test_a_host_that_is_cut_off_is_unreachable_and_its_job_goes_on(lab: Lab) -> 
     lab.product.wait_status("steady", "done", deadline_s=READY_S)
     expected = "".join(f"line {i} of {lines}\n" for i in range(1, lines + 1))
     assert lab.product.cli("logs", "steady").out == expected
+
+
+def test_a_newer_server_replaces_the_older_agent_of_a_host_and_its_job_goes_on(lab: Lab, tmp_path: Path) -> None:
+    host, lines = lab.hosts["host-b"], 200
+    file = lab.task("lasts", f"for i in $(seq 1 {lines}); do echo line $i of {lines}; sleep 0.1; done", on="host-b")
+    lab.product.cli("apply", "-y", "-d", "-f", file).ok()
+    lab.product.wait_status("lasts", "running")
+    lab.product.stop(signal.SIGTERM)
+    _put_older_agent(host, tmp_path)
+    lab.product.start()
+    record = host.path("/opt/dstack/agent.json")
+    eventually(lambda: json.loads(record.read_text())["version"] == dstack.__version__, READY_S, record.read_text)
+    assert json.loads(record.read_text())["version"] == dstack.__version__
+    lab.product.wait_status("lasts", "done", deadline_s=READY_S)
+    expected = "".join(f"line {i} of {lines}\n" for i in range(1, lines + 1))
+    assert lab.product.cli("logs", "lasts").out == expected
+
+
+def _put_older_agent(host: TestHost, folder: Path) -> None:
+    """As a server of the version 0.1.2 left it."""
+    record = host.path("/opt/dstack/agent.json")
+    older = changed(host.path("/opt/dstack") / host.path("/opt/dstack/agent.pyz").readlink(), folder, version="0.1.2")
+    host.path("/opt/dstack/agent-older.pyz").write_bytes(older.read_bytes())
+    host.run("ln", "-sf", "agent-older.pyz", "/opt/dstack/agent.pyz")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"sha": "older", "version": "0.1.2"}))
+    host.kill_agent()
 
 
 def test_a_reboot_is_told_from_a_network_cut_and_ends_what_ran(lab: Lab) -> None:

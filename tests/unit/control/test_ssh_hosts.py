@@ -154,6 +154,14 @@ def test_a_reboot_is_told_from_a_network_cut():
     assert "The host was rebooted and answers again" in messages(rebooted)
 
 
+def test_another_version_of_the_agent_is_an_event():
+    one = host(hosts("a"), host=HostInfo(hostname="h", agent_version="0.1"))
+    again = host_decides(one, LinkUp(host=HostInfo(hostname="h", agent_version="0.2")))
+    assert "The agent was 0.1 and is 0.2 now" in messages(again)
+    first = one.replace(host=None)
+    assert messages(host_decides(first, LinkUp(host=HostInfo(hostname="h", agent_version="0.2")))) == []
+
+
 def test_a_drained_instance_says_when_its_last_job_has_left():
     busy = host(hosts("a"), cordon=Cordon.DRAINING, status=InstanceStatus.BUSY, busy_blocks=1)
     assert "cordon" not in changed(host_decides(busy), busy)

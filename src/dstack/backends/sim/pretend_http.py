@@ -205,7 +205,11 @@ def _refusal(status: int, code: str, message: str) -> _Answer:
 
 _TASK = r"/v1/tasks/([^/]+)"
 _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., _Answer | _Later]]] = [
-    ("GET", re.compile("/v1/health"), lambda agent, request: _json(Health(version="pretends", run=agent.run))),
+    (
+        "GET",
+        re.compile("/v1/health"),
+        lambda agent, request: _json(Health(version=agent.facts.agent_version, run=agent.run)),
+    ),
     ("GET", re.compile("/v1/host"), lambda agent, request: _json(agent.facts)),
     (
         "GET",

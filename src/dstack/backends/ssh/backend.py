@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -32,6 +34,8 @@ from dstack.ssh.errors import AccessDenied, AgentMissing, HostKeyChanged, HostUn
 
 NAME, REGION, INSTANCE_TYPE = "ssh", "remote", "ssh"
 MIB = 1024**2
+UPGRADE_S = 180.0  # over a slow line, and with the way back where the newer agent does not start
+log = logging.getLogger(__name__)
 
 
 class SshBackend:
@@ -118,10 +122,17 @@ class SshBackend:
         known = await self._book.find(instance_id(data))
         if known is None:
             raise BackendUnavailable("the key of the host is not on the server any more")
+        way = (instance_id(data), known.remote, known.credentials, known.pinned)
         try:
-            return await self._hosts.agent(instance_id(data), known.remote, known.credentials, known.pinned)
+            async with asyncio.timeout(UPGRADE_S):
+                done = await self._hosts.upgrade(*way, self._bundle())
+            if done.problem:
+                log.warning("The agent of %s stays %s: %s", known.remote.key, done.now, done.problem)
+            return await self._hosts.agent(*way)
         except (HostUnreachable, HostKeyChanged, AccessDenied, AgentMissing) as e:
             raise BackendUnavailable(_words(e)) from e
+        except TimeoutError as e:
+            raise BackendUnavailable(f"the agent of {known.remote.key} could not be brought up to date in time") from e
 
     async def open_port(self, token: str, data: ProvisioningData, port: int) -> Streams:
         known = await self._book.find(instance_id(data))

@@ -127,6 +127,9 @@ def _health(d: Draft[Instance], found: HostHealth) -> None:
 def _take_host(d: Draft[Instance], host: HostInfo) -> None:
     """Accelerators that fail take the host out of placement; jobs that run there go on."""
     before = d.row.host.health if d.row.host is not None else "healthy"
+    was = d.row.host.agent_version if d.row.host is not None else ""
+    if was and host.agent_version and host.agent_version != was:
+        d.event(f"The agent was {was} and is {host.agent_version} now", wording.target(d.row))
     d.set(host=host.model_copy(update={"health_at": d.now}) if host.gpus else host)
     if host.health == before:
         return

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 PROGRAMS = "/opt/dstack"
 LINK = PROGRAMS + "/agent.pyz"
-RECORD = PROGRAMS + "/agent.json"  # how the agent is started: {"sha", "python", "owner_uid"}
+RECORD = PROGRAMS + "/agent.json"  # which it is and how it is started: {"sha", "version", "python", "owner_uid"}
 PYTHON = PROGRAMS + "/python"  # the path of the interpreter alone, for a shell
 DATA = "/var/lib/dstack"
 STATE = DATA + "/agent"
@@ -86,23 +88,46 @@ def write(path: str, data: bytes, mode: int = 0o644) -> None:
 
 def health(patience_s: float = 3.0) -> Optional[Dict[str, Any]]:
     """What the agent says of itself; None when it does not answer."""
+    return _ask("/v1/health", patience_s)
+
+
+def tasks(patience_s: float = 10.0) -> Optional[FrozenSet[str]]:
+    """The ids of all that the agent knows; None when it does not answer."""
+    answer = _ask("/v1/tasks", patience_s)
+    return None if answer is None else frozenset(str(task.get("id")) for task in answer.get("tasks") or [])
+
+
+def newer(one: str, other: str) -> bool:
+    """Whether version `one` came after `other`; one that is not known came before all."""
+    return _order(one) > _order(other)
+
+
+def _order(version: str) -> Tuple[List[int], bool, List[int]]:
+    """`0.22.10` after `0.22.9`, and after `0.22.10rc1`."""
+    found = re.match(r"(\d+(?:\.\d+)*)(.*)", version.strip())
+    if found is None:
+        return [], False, []
+    release = [int(part) for part in found.group(1).split(".")]
+    while release and not release[-1]:
+        del release[-1]
+    rest = found.group(2).partition("+")[0]
+    return release, not rest or rest.startswith(".post"), [int(part) for part in re.findall(r"\d+", rest)]
+
+
+def _ask(path: str, patience_s: float) -> Optional[Dict[str, Any]]:
+    connection = http.client.HTTPConnection("agent", timeout=patience_s)
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
-            s.settimeout(patience_s)
-            s.connect(SOCKET)
-            s.sendall(b"GET /v1/health HTTP/1.1\r\nHost: agent\r\n\r\n")
-            answer = b""
-            while b"}" not in answer:
-                piece = s.recv(65536)
-                if not piece:
-                    return None
-                answer += piece
-    except OSError:
+        connection.sock.settimeout(patience_s)
+        connection.sock.connect(SOCKET)
+        connection.request("GET", path)
+        response = connection.getresponse()
+        answer = json.loads(response.read().decode()) if response.status == 200 else None
+    except (OSError, ValueError, http.client.HTTPException):
         return None
-    try:
-        return json.loads(answer.split(b"\r\n\r\n", 1)[1].decode())
-    except (IndexError, ValueError):
-        return None
+    finally:
+        connection.close()
+    return answer if isinstance(answer, dict) else None
 
 
 def start() -> None:
