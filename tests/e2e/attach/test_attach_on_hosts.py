@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e.ssh_fleets.conftest import Lab, hosts, lab
+from e2e.ssh_fleets.conftest import Lab, lab
 from support.docker_engine import BUSYBOX_IMAGE
 from support.hosts_one import SUDOER
 from support.product import Ended, Started, free_port
 
-__all__ = ["hosts", "lab"]
+__all__ = ["lab"]
 pytestmark = [pytest.mark.root, pytest.mark.docker]
 WAIT_S = 90.0
 SERVE = "mkdir -p /www && echo inside > /www/index.html && httpd -f -p 8000 -h /www"
