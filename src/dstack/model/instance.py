@@ -129,5 +129,15 @@ class Instance(Row):
         return derived_id(self.id, "act:create_instance", 0)
 
     @property
+    def going(self) -> bool:
+        """It is being terminated, or is gone already: nothing new happens on it."""
+        return self.status in (InstanceStatus.TERMINATING, InstanceStatus.TERMINATED)
+
+    @property
+    def leaving(self) -> bool:
+        """It is going, or has been asked to."""
+        return self.going or self.terminate_requested is not None
+
+    @property
     def free_blocks(self) -> int:
         return self.total_blocks - self.busy_blocks

@@ -6,7 +6,6 @@ belong to the store, not to these types: a decision never sees them.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -54,6 +53,3 @@ class Row(BaseModel):
 def table(rows: dict[Any, set[Any]]) -> dict[str, frozenset[str]]:
     """A literal transition table as `Row.transitions` wants it."""
     return {s: frozenset(following) for s, following in rows.items()}
-
-
-__all__ = ["Ref", "Row", "StrEnum", "table"]

@@ -18,7 +18,7 @@ from dstack.agent.bundle import build
 from dstack.backends.base import Backend, BackendContext
 from dstack.backends.registry import Registry
 from dstack.backends.ssh.backend import SshBackend
-from dstack.clock import Clock, WallClock
+from dstack.clock import Clock
 from dstack.errors import DstackError
 from dstack.model.row import Ref
 from dstack.server.auth.cipher import Cipher
@@ -73,31 +73,10 @@ class Running:
     presence: Presence
 
 
-def create_app(settings: Settings, clock: Clock | None = None, hosts: Hosts | None = None) -> FastAPI:
-    """An ASGI application whose lifespan starts and stops the whole server. Several may live in one process.
-
-    `hosts` is how hosts of one's own are reached; None: over SSH.
-    """
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, clock or WallClock(), hosts) as server:
-            app.state.parts = server.parts
-            app.state.new_token = server.token
-            yield
-
-    return _http(lifespan)
-
-
 def http_app(parts: Parts) -> FastAPI:
-    """The ASGI application over parts that are running already."""
-    app = _http(None)
+    """The ASGI application over parts that are running already. Several may live in one process."""
+    app = FastAPI(title="dstack", version=__version__, docs_url=None, redoc_url=None)
     app.state.parts = parts
-    return app
-
-
-def _http(lifespan: Callable | None) -> FastAPI:
-    app = FastAPI(title="dstack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     install(app)
     return app
 
@@ -106,7 +85,10 @@ def _http(lifespan: Callable | None) -> FastAPI:
 async def running(
     settings: Settings, clock: Clock, hosts: Hosts | None = None, store_class: type[Store] = Store
 ) -> AsyncIterator[Running]:
-    """Everything but HTTP: data folder, database, engine, effects, links. Raises DstackError when it cannot start."""
+    """Everything but HTTP: data folder, database, engine, effects, links. Raises DstackError when it cannot start.
+
+    `hosts` is how hosts of one's own are reached; None: over SSH.
+    """
     with exclusive(settings.data_dir, settings.resolved_database_url):
         file = backends_file.read(settings.data_dir, settings.default_project)
         settings = with_file(settings, file)

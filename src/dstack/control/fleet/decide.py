@@ -54,7 +54,7 @@ def _terminating(d: Draft[Fleet], instances: tuple[Instance, ...]) -> None:
 
 def _dismiss(d: Draft[Fleet], instances: tuple[Instance, ...], reason: Reason, message: str | None) -> None:
     for instance in instances:
-        if instance.terminate_requested is None and instance.status is not InstanceStatus.TERMINATING:
+        if not instance.leaving:
             d.change(instance, terminate_requested=reason, terminate_message=message)
             d.wake(instance.ref)
 
@@ -64,7 +64,7 @@ def _keep_size(d: Draft[Fleet], s: FleetSnapshot, instances: tuple[Instance, ...
     to go."""
     nodes = d.row.spec.configuration.nodes
     assert nodes is not None  # a backend fleet
-    kept = tuple(i for i in instances if not _leaves(i))
+    kept = tuple(i for i in instances if not i.leaving)
     wanted = nodes.min if d.row.seeded else max(nodes.target, nodes.min)
     room = float("inf") if nodes.max is None else nodes.max - len(instances)
     missing = int(min(wanted - len(kept), room))
@@ -115,7 +115,3 @@ def _let_go(d: Draft[Fleet], kept: tuple[Instance, ...], least: int, most: int |
 
 def _idles(instance: Instance) -> bool:
     return instance.status is InstanceStatus.IDLE and instance.busy_blocks == 0
-
-
-def _leaves(instance: Instance) -> bool:
-    return instance.status is InstanceStatus.TERMINATING or instance.terminate_requested is not None

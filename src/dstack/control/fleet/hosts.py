@@ -32,12 +32,12 @@ def keep_hosts(d: Draft[Fleet], instances: tuple[Instance, ...]) -> None:
             instance = present.get(key)
             if instance is None:
                 _create(d, host)
-            elif _leaves(instance):
+            elif instance.leaving:
                 seeded = False  # its end wakes this row
             else:
                 _revisit(d, instance, host)
         d.set(seeded=seeded)
-    _tell_addresses(d, [i for key, i in present.items() if key in wanted and not _leaves(i)])
+    _tell_addresses(d, [i for key, i in present.items() if key in wanted and not i.leaving])
 
 
 def unknown_offer() -> Offer:
@@ -84,7 +84,7 @@ def _revisit(d: Draft[Fleet], instance: Instance, host: RemoteHost) -> None:
 
 def _let_go(d: Draft[Fleet], instances: list[Instance]) -> None:
     for instance in instances:
-        if not _leaves(instance):
+        if not instance.leaving:
             d.change(instance, terminate_requested=Reason.TERMINATED_BY_USER, terminate_message=REMOVED)
             d.wake(instance.ref)
 
@@ -111,7 +111,3 @@ def _tell_addresses(d: Draft[Fleet], instances: list[Instance]) -> None:
 
 def _looked_at(instance: Instance) -> bool:
     return bool(instance.data and instance.data.addresses) or instance.status in _SET_UP
-
-
-def _leaves(instance: Instance) -> bool:
-    return instance.status is InstanceStatus.TERMINATING or instance.terminate_requested is not None

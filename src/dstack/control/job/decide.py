@@ -70,7 +70,7 @@ def _live(d: Draft[Job], s: JobSnapshot, facts: Facts) -> None:
         ending.begin(d, Reason.EXECUTOR_ERROR, "The host does not know the job any more")
     elif job.stop_reason is not None:
         ending.begin(d, job.stop_reason, job.stop_message)
-    elif _instance_ends(instance):
+    elif ending.machine_goes(instance):
         _after_instance(d, instance)
     elif not _late(d, instance):
         _advance(d, s, facts)
@@ -183,10 +183,6 @@ def _take_status(d: Draft[Job], status: JobStatus) -> None:
 
 def _ready(instance: Instance | None) -> bool:
     return instance is not None and instance.linked and instance.status in (InstanceStatus.IDLE, InstanceStatus.BUSY)
-
-
-def _instance_ends(instance: Instance | None) -> bool:
-    return instance is None or instance.status in (InstanceStatus.TERMINATING, InstanceStatus.TERMINATED)
 
 
 def _after_instance(d: Draft[Job], instance: Instance | None) -> None:

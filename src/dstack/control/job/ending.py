@@ -6,7 +6,7 @@ from dstack.control import wording
 from dstack.control.kernel import Draft
 from dstack.control.policy.deadlines import OWN_MACHINES, RECHECK_S, settle_delay, terminating_deadline
 from dstack.control.run.decide import queue_ref
-from dstack.model.instance import Instance, InstanceStatus, InstanceTerminationReason
+from dstack.model.instance import Instance, InstanceTerminationReason
 from dstack.model.job import Job, JobStatus
 from dstack.model.job import JobTerminationReason as Reason
 from dstack.model.row import Ref
@@ -50,7 +50,7 @@ def pursue(d: Draft[Job], instance: Instance | None) -> float:
         _call_back(d)
         return d.now + settle_delay(start.created_at, d.now)
     job = d.row
-    if not job.task_started or _machine_goes(instance):
+    if not job.task_started or machine_goes(instance):
         return d.now  # nothing is left to do: the next turn finishes
     if job.task_ended:
         d.settle("stop_task")
@@ -61,7 +61,7 @@ def pursue(d: Draft[Job], instance: Instance | None) -> float:
 
 def done(d: Draft[Job], instance: Instance | None, *, removed: bool) -> bool:
     """Nothing of the task can be on the host any more, as far as anyone can still find out."""
-    if removed or _machine_goes(instance):
+    if removed or machine_goes(instance):
         return True
     return not d.row.task_started and not d.unfinished("start_task")
 
@@ -128,5 +128,5 @@ def _stop(d: Draft[Job]) -> float:
     return RECHECK_S
 
 
-def _machine_goes(instance: Instance | None) -> bool:
-    return instance is None or instance.status in (InstanceStatus.TERMINATING, InstanceStatus.TERMINATED)
+def machine_goes(instance: Instance | None) -> bool:
+    return instance is None or instance.going

@@ -11,7 +11,7 @@ from dstack.backends.ssh.backend import SshBackend, host_data
 from dstack.clock import Clock
 from dstack.control.kernel import Probe
 from dstack.errors import DstackError
-from dstack.model.instance import Instance, InstanceStatus, ProvisioningData
+from dstack.model.instance import Instance, ProvisioningData
 from dstack.model.observation import (
     CreateFailed,
     Gone,
@@ -37,7 +37,6 @@ CREATE_TRIES = 6
 MEND_PAUSE_S, MAX_MEND_PAUSE_S = 2.0, 30.0  # between looks at a host that a person is mending, or that does not answer
 FAREWELL_S = 300.0  # so long a host that does not answer is asked to let itself be left
 ABANDON_DEADLINE_S = 10.0
-_GOING = (InstanceStatus.TERMINATING, InstanceStatus.TERMINATED)
 ALARM_AFTER = 10  # tries of a termination before an operator is told
 
 
@@ -50,7 +49,7 @@ class InstanceEffects:
     async def create(self, act: ClaimedAct) -> Done | Again:
         """Create the machine of the act's token; the same token gives the same machine however often this runs."""
         instance = await self._load(act.ref)
-        if instance.remote is not None and (instance.status in _GOING or instance.terminate_requested):
+        if instance.remote is not None and instance.leaving:
             return Done()
         backend = await self._backends.find(instance.project_id, instance.offer.backend)
         if backend is None:

@@ -25,7 +25,7 @@ from dstack.model.row import Ref
 from dstack.server.effects.acts import Again, Done
 from dstack.server.services.backends import ProjectBackends
 from dstack.server.store.acts import ClaimedAct, Seen
-from dstack.server.store.rows import row
+from dstack.server.store.rows import paged, row
 from dstack.server.store.store import Store
 from dstack.server.store.tables import TABLES
 from dstack.server.store.tables import backend as backend_t
@@ -37,7 +37,6 @@ TERMINATE_DEADLINE_S = 120.0
 RETRY_S = 300.0  # after a backend that could not be asked
 OTHERS_S = 60.0  # a chore of another server was found: it will take it itself
 MAX_TOLD = 500  # differences of one kind that one sweep tells; the next tells the rest
-PAGE = 1000
 ALARM_AFTER = 10
 
 _instance, _orphan = TABLES["instance"], TABLES["orphan"]
@@ -180,7 +179,7 @@ class Sweeper:
         found: dict[str, tuple[str, str]] = {}
         condition = _instance.c.status == InstanceStatus.TERMINATED
         async with self._store.database.read() as connection:
-            async for one in _paged(connection, (_instance.c.id, _instance.c.name), condition):
+            async for one in paged(connection, _instance, (_instance.c.id, _instance.c.name), condition):
                 if (token := _token(one.id)) in tokens:
                     found[token] = (one.id, one.name)
         return found
@@ -197,7 +196,7 @@ async def _all_living(connection: AsyncConnection, project_id: str, backend: str
     """
     c = _instance.c
     columns = (c.id, c.project_id, c.status, c.offer, c.data.is_not(None).label("made"), c.started_at, c.linked)
-    async for one in _paged(connection, columns, c.status != InstanceStatus.TERMINATED):
+    async for one in paged(connection, _instance, columns, c.status != InstanceStatus.TERMINATED):
         mine = bool(project_id) and one.project_id == project_id and json.loads(one.offer)["backend"] == backend
         there = one.started_at if one.made and one.status not in _GOING else None
         yield KnownInstance(one.id, _token(one.id), mine, there, one.linked)
@@ -208,20 +207,6 @@ async def _orphans(connection: AsyncConnection, chore: Chore) -> list[KnownOrpha
     unsettled = (_orphan.c.status != OrphanStatus.SETTLED) & (_orphan.c.backend == chore.backend)
     found = await connection.execute(select(_orphan.c.id, _orphan.c.token, _orphan.c.project_id).where(unsettled))
     return [KnownOrphan(one.id, one.token, one.project_id == chore.project_id) for one in found]
-
-
-async def _paged(connection: AsyncConnection, columns: Sequence, condition) -> AsyncIterator:
-    """Rows of the instance table, a page at a time, so that others get their turn in between."""
-    last = ""
-    while True:
-        page = select(*columns).where(condition, _instance.c.id > last).order_by(_instance.c.id).limit(PAGE)
-        rows = (await connection.execute(page)).all()
-        for one in rows:
-            yield one
-        if len(rows) < PAGE:
-            return
-        last = rows[-1].id
-        await asyncio.sleep(0)
 
 
 def _token(instance_id: str) -> str:

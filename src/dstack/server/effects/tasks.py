@@ -34,7 +34,6 @@ SecretsOf = Callable[[str, Sequence[str]], Awaitable[Mapping[str, str]]]
 UPLOAD_DEADLINE_S = 600.0
 DRAIN_DEADLINE_S = 60.0
 WRONG_HASH = "wrong_hash"  # as agents say it
-_GOING = (InstanceStatus.TERMINATING, InstanceStatus.TERMINATED)
 
 
 class DamagedArchive(Exception):
@@ -68,7 +67,7 @@ class TaskEffects:
         """Hand the task over; a resent one answers the present state, so this may run any number of times."""
         job, instance, fleet = await placed(self._store.database, act.ref.id)
         note(run=job.run_id, instance=job.instance_id)
-        if job.terminal or instance is None or fleet is None or instance.status in _GOING:
+        if job.terminal or instance is None or fleet is None or instance.going:
             return Done()
         nodes = [Node(*one) for one in await gang(self._store.database, job)] if job.is_gang else ()
         if len(nodes) not in (0, job.spec.jobs_per_replica):

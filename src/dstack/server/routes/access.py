@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
+from starlette.requests import HTTPConnection
 
 from dstack.errors import AccessDenied, NotAuthenticated
 from dstack.server.auth.identity import Access, User, find_access, find_user, find_user_with_key
@@ -16,12 +17,12 @@ DENIED = "Access denied"
 
 
 # Without `async` FastAPI would hand each of these to a thread, which takes longer than most requests.
-async def parts_of(request: Request) -> Parts:
+async def parts_of(request: HTTPConnection) -> Parts:
     return request.app.state.parts
 
 
-async def bearer(request: Request) -> str:
-    """The token of the request. Raises NotAuthenticated without one."""
+async def bearer(request: HTTPConnection) -> str:
+    """The token of a request, or of the opening of a websocket. Raises NotAuthenticated without one."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise NotAuthenticated("Not authenticated")

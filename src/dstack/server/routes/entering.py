@@ -8,10 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
 from dstack.backends.base import Streams
-from dstack.errors import AccessDenied, DstackError, NotAuthenticated
-from dstack.server.auth.identity import Access, find_access
+from dstack.errors import DstackError
 from dstack.server.parts import Parts
-from dstack.server.routes.errors import PathNotFound
+from dstack.server.routes.access import bearer, member, visitor
 from dstack.server.services.runs.entering import open_door
 
 router = APIRouter(tags=["runs"])
@@ -26,7 +25,7 @@ async def ssh(websocket: WebSocket, project_name: str, run_name: str, job: Numbe
     """For members of the project; whom the run lets in is for its own sshd to say, by their key."""
     parts: Parts = websocket.app.state.parts
     try:
-        access = await _member(parts, websocket, project_name)
+        access = await member(await visitor(parts, await bearer(websocket), project_name))
         streams = await open_door(parts, access, run_name, job, replica)
     except DstackError as e:
         # Said in the closing: a refused handshake has no words for people that all clients show.
@@ -40,22 +39,6 @@ async def ssh(websocket: WebSocket, project_name: str, run_name: str, job: Numbe
 def _short(reason: str) -> str:
     """As much as the closing of a websocket carries."""
     return reason.encode()[:MAX_REASON].decode(errors="ignore")
-
-
-async def _member(parts: Parts, websocket: WebSocket, project_name: str) -> Access:
-    scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise NotAuthenticated("Not authenticated")
-    async with parts.database.read() as connection:
-        found = await find_access(connection, token.strip(), project_name)
-    if found is None:
-        raise AccessDenied("Invalid token")
-    user, access = found
-    if access is None:
-        raise PathNotFound("Not found")
-    if access.role is None and not user.is_admin:
-        raise AccessDenied("Access denied")
-    return access
 
 
 async def _carry(websocket: WebSocket, streams: Streams) -> None:

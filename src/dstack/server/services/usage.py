@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -13,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.model.instance import InstanceStatus
 from dstack.model.job import JobStatus
+from dstack.server.store.rows import paged
 from dstack.server.store.tables import TABLES, job_metric
 
-PAGE = 500
 _INSTANCE = ("dstack_project_name", "dstack_fleet_name", "dstack_instance_name", "dstack_backend", "dstack_gpu")
 _JOB = ("dstack_project_name", "dstack_run_name", "dstack_job_name", "dstack_replica_num", "dstack_job_num")
 Family = GaugeMetricFamily | CounterMetricFamily
@@ -32,7 +31,7 @@ async def _instances(connection: AsyncConnection, names: Mapping[str, str], now:
     price = GaugeMetricFamily("dstack_instance_price_dollars_per_hour", "its price", labels=_INSTANCE)
     gpus = GaugeMetricFamily("dstack_instance_gpu_count", "its GPUs", labels=_INSTANCE)
     columns = (t.c.id, t.c.project_id, t.c.fleet_name, t.c.name, t.c.offer, t.c.started_at)
-    async for row in _paged(connection, t, columns, t.c.status != InstanceStatus.TERMINATED):
+    async for row in paged(connection, t, columns, t.c.status != InstanceStatus.TERMINATED):
         offer = json.loads(row.offer)
         cards = offer["resources"].get("gpus") or []
         gpu = cards[0].get("name", "") if cards else ""
@@ -60,7 +59,7 @@ async def _jobs(connection: AsyncConnection, names: Mapping[str, str], now: floa
     }
     columns = (t.c.id, t.c.project_id, t.c.run_name, t.c.replica_num, t.c.job_num, t.c.place, t.c.running_since)
     samples = await _newest_samples(connection)
-    async for row in _paged(connection, t, columns, t.c.status == JobStatus.RUNNING):
+    async for row in paged(connection, t, columns, t.c.status == JobStatus.RUNNING):
         replica, number = str(row.replica_num), str(row.job_num)
         labels = (names.get(row.project_id, ""), row.run_name, f"{row.run_name}-{number}-{replica}", replica, number)
         made["seconds"].add_metric(labels, 0.0 if row.running_since is None else max(0.0, now - row.running_since))
@@ -93,17 +92,3 @@ async def _newest_samples(connection: AsyncConnection) -> dict[str, dict[str, An
     same = and_(job_metric.c.job_id == found.c.job_id, job_metric.c.at == found.c.at)
     rows = await connection.execute(select(job_metric.c.job_id, job_metric.c.sample).join(found, same))
     return {row.job_id: json.loads(row.sample) for row in rows}
-
-
-async def _paged(connection: AsyncConnection, t: Any, columns: Sequence[Any], condition: Any) -> AsyncIterator[Any]:
-    """A page at a time, so that others get their turn in between."""
-    last = ""
-    while True:
-        page = select(*columns).where(condition, t.c.id > last).order_by(t.c.id).limit(PAGE)
-        rows = (await connection.execute(page)).all()
-        for row in rows:
-            yield row
-        if len(rows) < PAGE:
-            return
-        last = rows[-1].id
-        await asyncio.sleep(0)

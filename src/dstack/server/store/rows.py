@@ -1,10 +1,12 @@
-"""Single rows by id."""
+"""Rows by id: one, those that belong together, or all of them a page at a time."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Table, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.errors import ResourceNotFound
@@ -19,7 +21,7 @@ from dstack.server.store.database import Database
 from dstack.server.store.tables import TABLES, project
 
 R = TypeVar("R", bound=Row)
-
+PAGE = 500
 
 _BY_ID = {kind: select(t).where(t.c.id == bindparam("id")) for kind, t in TABLES.items()}
 
@@ -36,6 +38,22 @@ async def fetched(connection: AsyncConnection, cls: type[R], id_: str) -> R:
     if found is None:
         raise ResourceNotFound(f"{cls.kind} {id_} does not exist")
     return decode(cls, found)
+
+
+async def paged(
+    connection: AsyncConnection, table: Table, columns: Sequence[Any], condition: Any
+) -> AsyncIterator[Any]:
+    """All rows that meet the condition, `id` among their columns: a page at a time, so that others get their turn."""
+    last = ""
+    while True:
+        page = select(*columns).where(condition, table.c.id > last).order_by(table.c.id).limit(PAGE)
+        rows = (await connection.execute(page)).all()
+        for one in rows:
+            yield one
+        if len(rows) < PAGE:
+            return
+        last = rows[-1].id
+        await asyncio.sleep(0)
 
 
 async def placed(database: Database, job_id: str) -> tuple[Job, Instance | None, Fleet | None]:

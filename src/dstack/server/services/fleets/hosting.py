@@ -112,7 +112,7 @@ def _unusable(host: str, found: Any) -> list[str]:
 
 
 def _state(instance: Instance | None, host: Any) -> str:
-    if instance is None or instance.status is InstanceStatus.TERMINATING or instance.terminate_requested:
+    if instance is None or instance.leaving:
         return NEW
     in_order = instance.status in (InstanceStatus.IDLE, InstanceStatus.BUSY) and instance.unreachable_since is None
     return STAYS if in_order and instance.remote == host else AGAIN
