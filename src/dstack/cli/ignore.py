@@ -52,7 +52,7 @@ class Ignored:
 
 
 def parse(line: str, base: str) -> Rule | None:
-    """One line of an ignore file, or None for a comment or an empty one."""
+    """One line of an ignore file, or None for one that matches nothing: a comment, an empty one, a broken pattern."""
     text = line.rstrip() if not line.endswith("\\ ") else line
     if not text or text.startswith("#"):
         return None
@@ -64,7 +64,11 @@ def parse(line: str, base: str) -> Rule | None:
         return None
     anchored = "/" in text
     body = _translate(text.lstrip("/"))
-    return Rule(re.compile(body if anchored else f"(?:.*/)?{body}"), base, keep, folders_only)
+    try:
+        pattern = re.compile(body if anchored else f"(?:.*/)?{body}")
+    except re.error:
+        return None  # such as `[z-a]`, which Git does not complain about either
+    return Rule(pattern, base, keep, folders_only)
 
 
 def _translate(glob: str) -> str:

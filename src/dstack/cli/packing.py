@@ -34,15 +34,15 @@ def pack(local: str, target: str, folder: Path, limit_bytes: int = DEFAULT_LIMIT
             f"files: {local} does not exist", hint=f"paths are relative to the configuration file, in {folder}"
         )
     buffer = io.BytesIO()
-    sizes: dict[str, int] = {}
+    contents = _Contents(local, limit_bytes)
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         if source.is_dir():
             path = target
             for file, name in _contents(source, folder):
-                _add(tar, file, name, sizes, limit_bytes, local)
+                _add(tar, file, name, contents)
         else:
             path, name = posixpath.split(target)
-            _add(tar, source, name or source.name, sizes, limit_bytes, local)
+            _add(tar, source, name or source.name, contents)
     data = buffer.getvalue()
     return Archive(data, path or ".", hashlib.sha256(data).hexdigest())
 
@@ -77,18 +77,33 @@ def _walk(folder: Path, base: str, above: Ignored) -> Iterator[tuple[Path, str]]
             yield Path(entry.path), name
 
 
-def _add(tar: tarfile.TarFile, file: Path, name: str, sizes: dict[str, int], limit_bytes: int, local: str) -> None:
+class _Contents:
+    """How large the files of one archive are; of which entry of `files`, and how large they may be together."""
+
+    def __init__(self, local: str, limit_bytes: int):
+        self.local = local
+        self._limit_bytes = limit_bytes
+        self._sizes: dict[str, int] = {}
+        self._total = 0
+
+    def add(self, name: str, size: int) -> None:
+        """Raises ConfigurationError when it is too much."""
+        self._sizes[name] = size
+        self._total += size
+        if self._total > self._limit_bytes:
+            raise _too_large(self.local, self._sizes, self._limit_bytes)
+
+
+def _add(tar: tarfile.TarFile, file: Path, name: str, contents: _Contents) -> None:
     if not name.isprintable():
-        raise ConfigurationError(f"files: {local}: the name {name!r} cannot be sent")
+        raise ConfigurationError(f"files: {contents.local}: the name {name!r} cannot be sent")
     info = tar.gettarinfo(str(file), arcname=name)
     # Only what the run can see makes the hash: not when and by whom it was copied to this machine.
     info.mtime, info.uid, info.gid, info.uname, info.gname = 0, 0, 0, "", ""
     info.mode = 0o755 if info.isdir() or info.mode & 0o100 else 0o644
     if info.islnk():
         info.type, info.linkname, info.size = tarfile.REGTYPE, "", file.stat().st_size
-    sizes[name] = info.size
-    if sum(sizes.values()) > limit_bytes:
-        raise _too_large(local, sizes, limit_bytes)
+    contents.add(name, info.size)
     if not info.isreg():
         tar.addfile(info)
         return

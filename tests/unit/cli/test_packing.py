@@ -81,6 +81,12 @@ def test_rules_are_read_as_git_reads_them(tmp_path: Path, rule: str, ignored: li
     assert files & set(names(pack(".", ".", tmp_path).data)) == files - set(ignored)
 
 
+def test_a_rule_that_is_broken_ignores_nothing(tmp_path: Path):
+    (tmp_path / ".gitignore").write_text("[z-a]\n")
+    (tmp_path / "z-a").write_text("")
+    assert "z-a" in names(pack(".", "x", tmp_path).data)
+
+
 def test_links_stay_links(tmp_path: Path):
     tree(tmp_path, "d/a")
     (tmp_path / "d/link").symlink_to("a")
