@@ -22,6 +22,7 @@ Json = dict[str, Any]
 TRY_S = 3.0
 LOOPBACK = "127.0.0.1"
 _PLAIN = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.:%@-]*\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\Z")
 _KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+\Z")
 ALIVE = (("ServerAliveInterval", 15), ("ServerAliveCountMax", 3), ("TCPKeepAlive", "yes"))
 
@@ -67,7 +68,7 @@ def way_in(run: Json, job: Json) -> Way | None:
     attach = submission.get("x_attach") or {}
     if submission["status"] != "running" or not attach.get("port"):
         return None
-    _check(attach)
+    _check(attach, words.name(run), spec["job_name"], submission["id"])
     number, replica = int(spec["job_num"]), int(spec.get("replica_num", 0))
     runtime = (submission.get("job_provisioning_data") or {}).get("x_runtime") or "docker"
     folder = (submission.get("job_runtime_data") or {}).get("working_dir") or "/"
@@ -75,9 +76,14 @@ def way_in(run: Json, job: Json) -> Way | None:
     return Way(name, run["id"], job_name, number, replica, submission["id"], attach, runtime, folder)
 
 
-def _check(attach: Json) -> None:
-    """What others wrote must not become options of somebody's SSH."""
+def _check(attach: Json, *names: Any) -> None:
+    """What others wrote must not become options of somebody's SSH, nor the way to another file of theirs."""
     host = attach.get("host") or {}
+    if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
+        raise DstackError("The server names a run that cannot be one")
+    ports = [attach["port"], *(one["port"] for one in (host, host.get("proxy")) if one)]
+    if not all(isinstance(port, int) for port in ports):
+        raise DstackError("The server names a port that is none")
     texts = [attach["user"], *(one.get(key) for one in (host, host.get("proxy") or {}) for key in ("hostname", "user"))]
     if any(text is not None and not _PLAIN.fullmatch(str(text)) for text in texts):
         raise DstackError("The server names a host or user that cannot be one")

@@ -7,8 +7,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dstack.cli.attach_home import AttachHome
 from dstack.cli.way_in import Way, reachable, remove_entries, way_in, write_entries
+from dstack.errors import DstackError
 from support import wire_json as wire
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPLG8RWxyN3bMmumYvECm+cFTJbm+/FMtTfkEjpReIU5"
@@ -49,6 +52,20 @@ def test_another_attempt_of_a_job_is_another_place():
 def test_the_first_job_is_found_by_the_name_of_the_run_and_others_by_their_own():
     assert the_way().names == ["t1", "t1-0-0"]
     assert the_way(job_num=1).names == ["t1-1-0"]
+
+
+@pytest.mark.parametrize("name", ["t1\n  ProxyCommand touch /tmp/x", "../../.ssh/authorized_keys", "-F", ""])
+def test_a_name_that_could_be_an_option_of_ssh_or_a_path_is_refused(name: str):
+    run, job = run_at()
+    run["run_spec"]["run_name"] = name
+    with pytest.raises(DstackError, match="cannot be one"):
+        way_in(run, job)
+
+
+@pytest.mark.parametrize("attach", [{"port": "22\nProxyCommand x"}, {"host": HOST | {"port": "22\nProxyCommand x"}}])
+def test_a_port_is_a_number(attach: dict[str, Any]):
+    with pytest.raises(DstackError, match="port that is none"):
+        way_in(*run_at(**attach))
 
 
 def test_a_job_on_this_machine_is_entered_directly(tmp_path: Path):
