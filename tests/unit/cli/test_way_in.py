@@ -54,7 +54,7 @@ def test_the_first_job_is_found_by_the_name_of_the_run_and_others_by_their_own()
     assert the_way(job_num=1).names == ["t1-1-0"]
 
 
-@pytest.mark.parametrize("name", ["t1\n  ProxyCommand touch /tmp/x", "../../.ssh/authorized_keys", "-F", ""])
+@pytest.mark.parametrize("name", ["t1\n  ProxyCommand touch /tmp/x", "../../.ssh/authorized_keys", "-F"])
 def test_a_name_that_could_be_an_option_of_ssh_or_a_path_is_refused(name: str):
     run, job = run_at()
     run["run_spec"]["run_name"] = name
