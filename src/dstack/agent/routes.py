@@ -22,14 +22,16 @@ MAX_WAIT_S = 60.0
 T = TypeVar("T")
 HostFactsSource = Callable[[], Awaitable[wire.HostFacts]]
 ApplyKeys = Callable[[Task], Awaitable[None]]
+Tell = Callable[[Task, str], Awaitable[None]]
 
 
 class Routes:
-    def __init__(self, tasks: Tasks, store: Store, host_facts: HostFactsSource, apply_keys: ApplyKeys):
+    def __init__(self, tasks: Tasks, store: Store, host_facts: HostFactsSource, apply_keys: ApplyKeys, tell: Tell):
         self._tasks = tasks
         self._store = store
         self._host_facts = host_facts
         self._apply_keys = apply_keys
+        self._tell = tell
         task = r"/v1/tasks/(?P<id>[^/]+)"
         table: List[Tuple[str, str, Callable[..., Awaitable[Response]]]] = [
             ("GET", r"/v1/health", self._health),
@@ -38,6 +40,7 @@ class Routes:
             ("PUT", task, self._put),
             ("POST", task + "/stop", self._stop),
             ("PUT", task + "/keys", self._keys),
+            ("POST", task + "/notice", self._notice),
             ("DELETE", task, self._delete),
             ("GET", task + "/logs", self._logs),
             ("GET", task + "/metrics", self._metrics),
@@ -89,6 +92,11 @@ class Routes:
         task = self._tasks.set_keys(id, wanted)
         await self._apply_keys(task)
         return json_response(wire.to_json(self._tasks.report(task)))
+
+    async def _notice(self, request: Request, id: str) -> Response:
+        message = _decode(wire.Notice, await request.json()).message
+        await self._tell(self._tasks.find(id), message)
+        return json_response({})
 
     async def _delete(self, request: Request, id: str) -> Response:
         offset = int(_number(request, "log_offset", 0))

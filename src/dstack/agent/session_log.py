@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from dstack.agent import logfile, processes, websocket
+from dstack.agent.aside import aside
 from dstack.agent.machine import Task
 
 log = logging.getLogger("dstack.agent")
@@ -73,7 +74,7 @@ class LogReaders:
             while not gone.done():
                 ended, size = self.task.ended, self.task.log_size
                 if size > offset:
-                    data = await _aside(logfile.read, self.task.directory, offset, min(PIECE_BYTES, size - offset))
+                    data = await aside(logfile.read, self.task.directory, offset, min(PIECE_BYTES, size - offset))
                     offset += len(data)
                     writer.write(websocket.frame(websocket.BINARY, data))
                     await writer.drain()
@@ -100,7 +101,7 @@ class OwnPort:
 
     async def open(self, network: int, port: int) -> None:
         """Raises OSError, also where the job has the port."""
-        listening = await _aside(_listen_in, network, port)
+        listening = await aside(_listen_in, network, port)
         self._server = await asyncio.start_server(self._serve, sock=listening, limit=websocket.MAX_HEAD_BYTES)
 
     def close(self) -> None:
@@ -140,7 +141,7 @@ class SharedPort:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer, here = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
         owners = {pid: readers for readers, connections in self._readers.items() for pid in connections.pids}
-        pid = await _aside(_connected_by, peer, here, set(owners))
+        pid = await aside(_connected_by, peer, here, set(owners))
         if pid is None:
             writer.close()
         else:
@@ -162,7 +163,7 @@ async def _offset(task: Task, since: str) -> int:
         instant = datetime.fromisoformat(since.replace("Z", "+00:00")).timestamp()
     except ValueError:
         return 0
-    written = await _aside(logfile.written_since, task.directory, instant)
+    written = await aside(logfile.written_since, task.directory, instant)
     return max(0, task.log_size - written)
 
 
@@ -241,7 +242,3 @@ def _target(path: str) -> str:
         return os.readlink(path)
     except OSError:
         return ""
-
-
-async def _aside(function, *arguments):
-    return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)

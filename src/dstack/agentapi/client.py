@@ -107,6 +107,11 @@ class AgentClient:
         body = json.dumps(wire.to_json(request)).encode()
         return _decode(TaskReport, await self._json("POST", _task(task_id) + "/stop", deadline_s, body))
 
+    async def notice(self, task_id: str, message: str, *, deadline_s: float = DEADLINE_S) -> None:
+        """Say something to those who are in the task, and in its log. Sent again, it is said again."""
+        body = json.dumps(wire.to_json(wire.Notice(message))).encode()
+        await self._json("POST", _task(task_id) + "/notice", deadline_s, body)
+
     async def delete(
         self, task_id: str, log_offset: int, force: bool = False, *, deadline_s: float = 2 * DEADLINE_S
     ) -> None:

@@ -217,6 +217,13 @@ class SessionKeys:
 
 
 @dataclass
+class Notice:
+    """Words to those who are in a task, which its log has, too."""
+
+    message: str = ""
+
+
+@dataclass
 class PullProgress:
     downloaded_bytes: int = 0
     extracted_bytes: int = 0

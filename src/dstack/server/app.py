@@ -215,6 +215,7 @@ def _handlers(instances: InstanceEffects, tasks: TaskEffects) -> dict[tuple[str,
         ("job", "start_task"): tasks.start,
         ("job", "stop_task"): tasks.stop,
         ("job", "remove_task"): tasks.remove,
+        ("job", "warn_task"): tasks.warn,
     }
 
 

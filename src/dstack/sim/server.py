@@ -274,6 +274,14 @@ class Server:
             raise Unreachable
         return None, [(one.ref, host.stop(job.id, float(one.payload["grace_s"])))]
 
+    def _warn_task(self, one: ClaimedAct) -> tuple[str | None, Seen]:
+        job = self._job(one.ref)
+        if job.terminal or self._machine_over(job):
+            return None, []
+        if self._host(job) is None:
+            raise Unreachable
+        return None, []
+
     def _remove_task(self, one: ClaimedAct) -> tuple[str | None, Seen]:
         job = self._job(one.ref)
         if self._machine_over(job):

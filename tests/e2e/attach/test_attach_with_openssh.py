@@ -165,6 +165,17 @@ def test_a_dev_environment_prepares_itself_and_is_opened_by_a_link(dstack: Produ
     assert "Host dev" not in entries(dstack)
 
 
+def test_a_dev_environment_that_nobody_is_in_says_so_in_its_log_before_it_ends(dstack: Product):
+    file = dstack.write("type: dev-environment\nname: left\ninactivity_duration: 6s\n", "left.dstack.yml")
+    dstack.cli("apply", "-f", file, "-y", "-d").ok()
+    eventually(
+        lambda: "running (inactive for" in dstack.cli("ps", "-v").out, WAIT_S, lambda: dstack.cli("ps", "-v").text
+    )
+    dstack.wait_status("left", "terminated")
+    assert "\n[dstack] Nobody is connected to the run. It stops in " in dstack.cli("logs", "left").out
+    assert "inactivity duration exceeded" in dstack.cli("ps", "-a", "-v").out
+
+
 def test_with_its_log_an_attach_ends_as_the_run_does(dstack: Product):
     file = dstack.task("brief", "echo first", "while [ ! -e go ]; do sleep 0.1; done", "exit 5")
     dstack.cli("apply", "-f", file, "-y", "-d").ok()

@@ -46,7 +46,9 @@ def test_a_run_that_nobody_was_in_for_too_long_ends():
 def test_minutes_before_it_says_so_once():
     j = developing()
     d = decided(j, at=T0 + LIMIT_S - 300)
-    assert messages(d) == ["Nobody is connected to the run. It stops in 5m unless somebody is then"]
+    words = "Nobody is connected to the run. It stops in 5m unless somebody is then"
+    assert messages(d) == [words]
+    assert [(act.verb, act.payload["message"]) for act in d.acts] == [("warn_task", words)]
     warned = j.replace(**changed(d, j))
     assert messages(decided(warned, at=T0 + LIMIT_S - 200)) == []
 

@@ -114,7 +114,9 @@ def _deserted(d: Draft[Job], instance: Instance | None) -> bool:
         return True
     if warning <= d.now and not job.session.warned:
         left = wording.duration(end - d.now)
-        d.event(f"Nobody is connected to the run. It stops in {left} unless somebody is then", wording.target(job))
+        words = f"Nobody is connected to the run. It stops in {left} unless somebody is then"
+        d.event(words, wording.target(job))
+        d.act("warn_task", attempt=f"{end:.0f}", message=words)
         d.set(session=job.session.model_copy(update={"warned": True}))
     return False
 

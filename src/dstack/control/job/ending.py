@@ -72,7 +72,7 @@ def finish(d: Draft[Job], instance: Instance | None, going_on: tuple[str, ...] =
     reason = job.termination_reason or Reason.EXECUTOR_ERROR
     d.event(wording.status_changed(job, reason.final_status), wording.target(job))
     d.set(status=reason.final_status, finished_at=d.now, last_processed_at=d.now)
-    for verb in ("start_task", "stop_task", "remove_task"):
+    for verb in ("start_task", "stop_task", "remove_task", "warn_task"):
         if verb not in going_on:
             d.settle(verb)
     release(d, instance)

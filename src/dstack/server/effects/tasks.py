@@ -12,7 +12,7 @@ from dstack.agentapi.client import AgentClient, AgentRefused, AgentUnreachable
 from dstack.agentapi.wire import StopRequest, TaskReport, TaskSpec
 from dstack.errors import DstackError
 from dstack.model.instance import Instance, InstanceStatus
-from dstack.model.job import Job
+from dstack.model.job import Job, JobStatus
 from dstack.model.observation import TaskAccepted, TaskRefused, TaskRemoved, TaskReported
 from dstack.server.auth.node_keys import NodeKeys
 from dstack.server.effects.acts import Again, Done
@@ -151,6 +151,20 @@ class TaskEffects:
             return Again(e.message)
         self._links.follow(instance.id, report)
         return Done(tuple((act.ref, r) for r in _news(report)))
+
+    async def warn(self, act: ClaimedAct) -> Done | Again:
+        """Say in the job that it is about to end, unless that is over, or not true any more."""
+        job, instance = await self._reachable(act.ref.id)
+        entered = job.session is not None and job.session.inactive_since is None
+        if instance is None or entered or job.status is not JobStatus.RUNNING:
+            return Done()
+        try:
+            await self._links.client(instance.id).notice(job.id, str(act.payload.get("message") or ""))
+        except AgentUnreachable as e:
+            return Again(f"the host does not answer: {e}")
+        except AgentRefused:
+            pass  # an agent of before, or the job has just ended: the event has the words
+        return Done()
 
     async def remove(self, act: ClaimedAct) -> Done | Again:
         """Store the log to its last byte, then let the host forget the task.
