@@ -13,8 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from dstack.git.access import Access, environment, isolated
+from dstack.git.access import Access, isolated
 from dstack.git.failures import GitFailed
+from dstack.git.guarded import guarded
 from dstack.git.running import git, size_of, too_large
 
 _HASH = re.compile(r"[0-9a-f]{7,64}")
@@ -43,33 +44,35 @@ class Bounds:
     limit_bytes: int
 
 
-async def fetch(cache: Path, wanted: Wanted, access: Access, known_hosts: Path, bounds: Bounds) -> Wanted:
+async def fetch(
+    cache: Path, wanted: Wanted, access: Access, known_hosts: Path, bounds: Bounds, *, loopback: bool
+) -> Wanted:
     """Bring the bare repository `cache` up to date; answers what is wanted with branch and hash filled in.
 
     Asks the remote each time, with the caller's credentials: who may not read it gets nothing from the cache.
-    Raises GitFailed.
+    `loopback`: repositories of this very machine may be fetched. Raises GitFailed.
     """
     _check(wanted)
-    with environment(access, known_hosts) as env:
+    async with guarded(access, known_hosts, loopback=loopback) as (url, env):
         if not (cache / "HEAD").exists():
             await git("init", "-q", "--bare", "--template=", cache, env=env, deadline=bounds.deadline)
         at = (*_SAFE, "-C", cache)
         bounded = {"env": env, "deadline": bounds.deadline, "url": wanted.url}
         branch = wanted.branch
         if branch is None and wanted.hash is None:
-            branch = _head(await git(*at, "ls-remote", "--symref", access.url, "HEAD", **bounded), wanted.url)
+            branch = _head(await git(*at, "ls-remote", "--symref", url, "HEAD", **bounded), wanted.url)
         refs = [f"+refs/heads/{branch}:refs/heads/{branch}"] if branch and wanted.single_branch else []
         refs = refs or ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
         bounded |= {"folder": cache, "limit_bytes": bounds.limit_bytes}
         try:
-            await git(*at, "fetch", "-q", "--no-tags", "--prune", access.url, *refs, **bounded)
+            await git(*at, "fetch", "-q", "--no-tags", "--prune", url, *refs, **bounded)
         except GitFailed as e:
             raise (GitFailed(f"{wanted.url} has no branch {branch}") if "remote ref" in e.message else e) from None
         commit = wanted.hash or f"refs/heads/{branch}"
         found = await _resolve(cache, commit, bounds)
         if found is None and wanted.hash is not None and len(wanted.hash) >= 40:
             try:  # on no branch any more: many hosts give it out all the same
-                await git(*at, "fetch", "-q", "--no-tags", access.url, wanted.hash, **bounded)
+                await git(*at, "fetch", "-q", "--no-tags", url, wanted.hash, **bounded)
                 found = await _resolve(cache, commit, bounds)
             except GitFailed:
                 found = None

@@ -166,7 +166,9 @@ def _wire(
     links = presence.links = HostLinks(store, me.id, *of_links, lambda: presence.others)
     instances = InstanceEffects(store, backends, clock)
     creds_of = partial(resolve_repo_creds, database, cipher)
-    trees = RepoTrees(settings.data_dir / "repos", blobs, creds_of, settings.repo_size_limit)
+    trees = RepoTrees(
+        settings.data_dir / "repos", blobs, creds_of, settings.repo_size_limit, loopback=settings.repos_of_loopback
+    )
     secrets_of, keys = partial(resolve_secrets, database, cipher), NodeKeys(database, cipher)
     tasks = TaskEffects(store, links, blobs, secrets_of, settings, trees, node_keys=keys)
     own_work = upkeep(store, backends, logs, blobs, settings, clock, owner)

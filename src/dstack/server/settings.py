@@ -62,6 +62,7 @@ class Settings:
     jobs_url: str | None = None  # of this server, as jobs reach it; None: as processes of this machine alone
     code_upload_limit: int = 2 * 1024 * 1024
     repo_size_limit: int = 2 * 1024**3
+    repo_loopback: bool | None = None  # None: where the backend `local` is, whose jobs reach it anyway
     log_quota_per_hour: int = 50 * 1024 * 1024
     log_level: str = "info"
     log_format: str = "text"
@@ -96,6 +97,11 @@ class Settings:
         return self.host in LOOPBACK if self.local_backend is None else self.local_backend
 
     @property
+    def repos_of_loopback(self) -> bool:
+        """Whether repositories of the server's own machine are fetched."""
+        return self.local_enabled if self.repo_loopback is None else self.repo_loopback
+
+    @property
     def url(self) -> str:
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
@@ -123,6 +129,7 @@ class Settings:
             "docker_image": env.get("DSTACK_SERVER_DOCKER_IMAGE"),
             "jobs_url": _url(env, "DSTACK_SERVER_JOBS_URL"),
             "code_upload_limit": _int(env, "DSTACK_SERVER_CODE_UPLOAD_LIMIT"),
+            "repo_loopback": _bool(env, "DSTACK_SERVER_REPO_LOOPBACK"),
             "repo_size_limit": _int(env, "DSTACK_SERVER_REPO_SIZE_LIMIT"),
             "log_quota_per_hour": _int(env, "DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR"),
             "log_level": env.get("DSTACK_SERVER_LOG_LEVEL"),

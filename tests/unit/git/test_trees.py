@@ -33,7 +33,8 @@ def bounds(limit_bytes: int = LARGE) -> Bounds:
 
 
 async def fetched(tmp_path: Path, url: str, wanted: Wanted, token: str = "tok") -> Wanted:
-    return await fetch(tmp_path / "cache.git", wanted, Access(url, token=token), tmp_path / "known", bounds())
+    access, known = Access(url, token=token), tmp_path / "known"
+    return await fetch(tmp_path / "cache.git", wanted, access, known, bounds(), loopback=True)
 
 
 async def test_a_tree_holds_the_commit_and_nothing_of_the_credentials(tmp_path: Path, url: str, bare: Path):

@@ -41,13 +41,14 @@ class Tree(NamedTuple):
 class RepoTrees:
     """`folder` holds a bare repository for each remote and project, and the trees that were packed lately."""
 
-    def __init__(self, folder: Path, blobs: BlobStore, creds_of: CredsOf, limit_bytes: int):
+    def __init__(self, folder: Path, blobs: BlobStore, creds_of: CredsOf, limit_bytes: int, *, loopback: bool):
         self._caches = folder / "remotes"
         self._trees = folder / "trees"
         self._known_hosts = folder / "known_hosts"
         self._blobs = blobs
         self._creds_of = creds_of
         self._limit_bytes = limit_bytes
+        self._loopback = loopback
         self._locks: dict[str, asyncio.Lock] = {}
         self._packed: dict[str, tuple[str, float]] = {}  # what was wanted -> (hash, monotonic instant)
 
@@ -96,12 +97,12 @@ class RepoTrees:
             wanted = Wanted(**{**wanted.__dict__, "url": parse_address(access.url).url})
         bounds = Bounds(time.monotonic() + DEADLINE_S, self._limit_bytes)
         try:
-            found = await fetch(cache, wanted, access, self._known_hosts, bounds)
+            found = await fetch(cache, wanted, access, self._known_hosts, bounds, loopback=self._loopback)
         except GitFailed as e:
             if e.denied or not any(sign in e.message for sign in _BROKEN):
                 raise
             await asyncio.to_thread(shutil.rmtree, cache, True)  # left half-written by a server that died
-            found = await fetch(cache, wanted, access, self._known_hosts, bounds)
+            found = await fetch(cache, wanted, access, self._known_hosts, bounds, loopback=self._loopback)
         output = self._trees / f".new-{uuid4().hex}"
         try:
             sha256 = await pack(cache, found, output, bounds)
