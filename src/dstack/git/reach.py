@@ -26,8 +26,8 @@ class Forbidden(GitFailed):
 async def addresses(host: str, port: int, *, loopback: bool) -> list[str]:
     """The addresses of `host` that may be connected to, in the resolver's order.
 
-    `loopback`: those of this machine, too. Private networks are among them: that is where a company's own Git host is. Raises Forbidden, and GitFailed for a
-    name that nobody knows.
+    `loopback`: those of this machine, too. Private networks are among them: that is where a company's own Git host is.
+    Raises Forbidden, and GitFailed for a name that nobody knows.
     """
     loop = asyncio.get_running_loop()
     try:
