@@ -96,6 +96,15 @@ async def test_a_python_version_is_said_to_be_the_machines_where_jobs_are_proces
     assert plan["x_refusals"] == []
 
 
+async def test_names_that_nothing_has_are_told_with_those_there_are(api: Api) -> None:
+    name = (await _make_fleet(api))["name"]
+    plan = await _plan(api, task("true", fleets=["nope"], backends=["aws"]))
+    assert [line for line in plan["x_notices"] if line.startswith(("fleets:", "backends:"))] == [
+        f"fleets: there is no nope in the project, there is {name}",
+        "backends: nothing here comes from aws, there is local",
+    ]
+
+
 async def test_a_variable_without_a_value_is_refused(api: Api) -> None:
     plan = await _plan(api, task("true", env=["HF_TOKEN"]))
     assert plan["x_refusals"] == ["env: HF_TOKEN has no value"]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 DEADLINE_S = 30.0
 _SOURCES = Path(__file__).parents[2] / "src"
@@ -49,18 +50,25 @@ class Cli:
         path.write_text(text)
         return path
 
-    def run(self, *arguments: str, stdin: str | None = "", env: Mapping[str, str] | None = None) -> Result:
-        """The command to its end; stdin is empty unless said."""
+    def run(
+        self,
+        *arguments: str,
+        stdin: str | None = "",
+        env: Mapping[str, str] | None = None,
+        stdout: IO[str] | None = None,
+    ) -> Result:
+        """The command to its end; stdin is empty unless said. `stdout`: where its data goes, instead of the result."""
         done = subprocess.run(
             self._argv(arguments),
             input=stdin,
-            capture_output=True,
+            stdout=stdout or subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             cwd=self.cwd,
             env=self.env | dict(env or {}),
             timeout=DEADLINE_S,
         )
-        return Result(done.returncode, done.stdout, done.stderr)
+        return Result(done.returncode, done.stdout or "", done.stderr)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The command with pipes; the caller ends it."""

@@ -114,15 +114,18 @@ class Hosts:
     def _start_fabric(self) -> None:
         """A network with the bridge in it, a mount namespace with the hosts' layers, and this machine's leg into it."""
         command = ["unshare", "--net", "--mount", "/usr/bin/python3", "-IS", "-c", KEEP_ALIVE, str(int(self._owned))]
-        self._fabric = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE if self._owned else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        trouble = self.folder / "fabric.log"
+        with trouble.open("wb") as log:  # not our stderr: it stays, and whoever reads that to its end would wait for it
+            self._fabric = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if self._owned else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
         assert self._fabric.stdout is not None
         if self._fabric.stdout.read(3) != b"up\n":
-            raise RuntimeError("the test hosts' network cannot be made")
+            raise RuntimeError(f"the test hosts' network cannot be made: {trouble.read_text()}")
         self.fabric_pid = self._fabric.pid
         inside = ["nsenter", "-t", str(self.fabric_pid), "-n"]
         run([*inside, "ip", "link", "add", "br0", "type", "bridge"])

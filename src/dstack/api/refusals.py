@@ -62,6 +62,11 @@ def refusal(url: str, path: str, status: int, content: bytes) -> DstackError:
 
 def _not_found(url: str, path: str, message: str, hint: str | None) -> DstackError:
     parts = path.split("/")
+    if path.startswith("/api/projects/") and path.endswith("/get") and message:
+        return ResourceNotFound(
+            f"There is no project {parts[3]} at {url} that this token may see",
+            hint=hint or "check the name; the first project of a server is called main",
+        )
     if path.startswith("/api/project/") and len(parts) > 3 and message:
         return ResourceNotFound(
             f"Project {parts[3]} does not exist at {url}", hint=hint or "`dstack project list` shows what is configured"

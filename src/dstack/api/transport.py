@@ -220,6 +220,11 @@ class Transport:
             return ServerUnreachable(
                 f"{self.url} does not answer in HTTP", hint="is this a dstack server? check the address"
             )
+        if "WRONG_VERSION_NUMBER" in str(error):
+            return ServerUnreachable(
+                f"{self.url} does not answer in HTTPS",
+                hint=f"the server speaks plain HTTP there: http://{self._parts.netloc}",
+            )
         why = {ConnectionRefusedError: "connection refused", http.client.RemoteDisconnected: "it closed the connection"}
         reason = why.get(type(error)) or getattr(error, "strerror", None) or str(error) or type(error).__name__
         return ServerUnreachable(

@@ -13,7 +13,7 @@ from dstack.cli.attach_home import public_key_of
 from dstack.cli.attached import Attached
 from dstack.cli.changes import differences
 from dstack.cli.entrance import Entrance, Wish
-from dstack.cli.failures import Quit
+from dstack.cli.failures import INTERRUPTED, Quit
 from dstack.cli.forwards import check_free
 from dstack.cli.packing import DEFAULT_LIMIT_BYTES
 from dstack.cli.render import runs as words
@@ -134,11 +134,20 @@ def _submitted(client: Client, plan: Json, options: Options) -> tuple[Json, str]
     if current is None or words.finished(current):
         name = spec.get("run_name")
         agree(f"Submit the run {accent(name)}?" if name else "Submit a new run?", options)
-        return client.runs.apply(spec, current_resource=current, force=options.force), "submitted"
+        return _sent(client, spec, current, options), "submitted"
     if _updates(plan, current, options):
-        return client.runs.apply(spec, current_resource=current, force=options.force), "updated"
+        return _sent(client, spec, current, options), "updated"
     current = _stopped(client, current)
-    return client.runs.apply(spec, current_resource=current, force=options.force), "submitted"
+    return _sent(client, spec, current, options), "submitted"
+
+
+def _sent(client: Client, spec: Json, current: Json | None, options: Options) -> Json:
+    """The run that the server made of it. Who presses Ctrl-C now cannot know whether it did."""
+    try:
+        return client.runs.apply(spec, current_resource=current, force=options.force)
+    except KeyboardInterrupt:
+        say("Cancelled by user\nhint: the run may have been submitted; `dstack ps` shows it")
+        raise Quit(INTERRUPTED) from None
 
 
 def _updates(plan: Json, current: Json, options: Options) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from dstack.api.client import Client
 from dstack.api.logs import LogPiece
-from dstack.cli.ending import EXITED, decisive, exit_code, was_placed
+from dstack.cli.ending import EXITED, decisive, exit_code, never_ran, was_placed
 from dstack.cli.entrance import Entrance, News
 from dstack.cli.follow import Away, Back, Broken, Changed, LogEnd, Logged, follow_log, watch_run
 from dstack.cli.joblogs import JobLogs
@@ -58,15 +58,15 @@ class Attached:
         self._logs = JobLogs()
         self._told = ""
         self._last_byte = b"\n"
-        self._was_running = False
+        self._was_running = run["status"] == "running"  # before this command: no news to anybody
         self._ending = False
 
     def follow(self) -> int:
         """Show the run to its end; the exit code of the command."""
-        self._start(watch_run, self.run["id"])
         try:
-            self._changed(self.run)
             try:
+                self._start(watch_run, self.run["id"])
+                self._changed(self.run)
                 self._until_finished()
             except KeyboardInterrupt:
                 return self._interrupted()
@@ -170,6 +170,8 @@ class Attached:
         self._told = text
         if run["status"] == "running":
             self._show_running()
+        elif never_ran(run):
+            return  # it never had a machine, and how it ended is told when it has ended
         elif self._was_running and not self._ending:
             return  # older news than that of the log, or the end, which is told when it is there
         elif self._last_byte == b"\n":
@@ -234,8 +236,14 @@ class Attached:
         if not self._assume_yes and self._wants_stop():
             return self._stop_and_wait()
         say("Detached")
-        say(f"hint: the run goes on; `dstack logs -f {self._name}` shows its log, `dstack stop {self._name}` ends it")
+        say(f"hint: the run goes on; {self._way_back()}, `dstack stop {self._name}` ends it")
         return INTERRUPTED
+
+    def _way_back(self) -> str:
+        configuration = self.run["run_spec"]["configuration"]
+        if configuration.get("type") == "dev-environment" or configuration.get("ports"):
+            return f"`dstack attach {self._name}` gets back into it"
+        return f"`dstack logs -f {self._name}` shows its log"
 
     def _wants_stop(self) -> bool:
         try:

@@ -30,6 +30,12 @@ def decisive(run: Json) -> Json | None:
     return next(iter([*own, *failed, *newest]), None)
 
 
+def never_ran(run: Json) -> bool:
+    """Whether all is over before any job got a machine."""
+    newest = [job["job_submissions"][-1] for job in jobs_of(run) if job["job_submissions"]]
+    return bool(newest) and all(attempt.get("termination_reason") for attempt in newest) and not was_placed(run)
+
+
 def was_placed(run: Json) -> bool:
     """Whether any job got a machine: only then there is a log."""
     return any(

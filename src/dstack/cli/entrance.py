@@ -48,6 +48,7 @@ class Entrance:
         self._job: Json | None = None
         self._run: Json = {}
         self._closed_door = ""
+        self._barred = False
 
     def changed(self, run: Json) -> list[str]:
         """Follow the job to where it is now; lines that a person should read. Raises DstackError."""
@@ -60,9 +61,9 @@ class Entrance:
             if self._tunnel is not None:
                 self._tunnel.lead_to(None)
             return self._why_closed(job)
-        notes = self._open() if self._tunnel is None else []
-        assert self._tunnel is not None
-        self._tunnel.lead_to(way)
+        notes = self._open_or_note() if self._tunnel is None else []
+        if self._tunnel is not None:
+            self._tunnel.lead_to(way)
         return notes
 
     def told(self, news: News) -> list[str]:
@@ -93,9 +94,24 @@ class Entrance:
 
     def _visible(self, lines: list[str]) -> list[str]:
         """To a task without ports nobody needs to get in: `ssh RUN` works, and that is all."""
-        c = self._run["run_spec"]["configuration"]
-        shown = not self._wish.aside or c.get("type") == "dev-environment" or c.get("ports") or self._wish.ports
+        ports = self._run["run_spec"]["configuration"].get("ports") or self._wish.ports
+        shown = not self._wish.aside or self._of_dev_environment() or ports
         return lines if shown else []
+
+    def _of_dev_environment(self) -> bool:
+        return self._run["run_spec"]["configuration"].get("type") == "dev-environment"
+
+    def _open_or_note(self) -> list[str]:
+        """A run that is followed for its own sake goes on without a way in, a full disk for instance."""
+        if self._barred:
+            return []
+        try:
+            return self._open()
+        except DstackError as error:
+            if not self._wish.aside:
+                raise
+            self._barred = True
+            return self._visible([f"note: no `ssh {self._run['run_spec']['run_name']}`: {error.message}"])
 
     def _open(self) -> list[str]:
         self._home = home = AttachHome()
@@ -119,6 +135,8 @@ class Entrance:
             lines += [f"  - {self._wish.host}:{each.local} -> {each.remote}" for each in news.forwards]
         if not self._wish.log_shown:
             lines += links(self._run, way)
+        if self._wish.log_shown and self._of_dev_environment() and not self._home.arguments:
+            return lines  # its log has the command, too
         command = shlex.join(["ssh", *self._home.arguments, way.alias])
         return [*lines, f"To connect to the run via SSH, use `{command}`."]
 

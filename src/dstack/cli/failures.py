@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -18,6 +19,7 @@ TERMINATED = 143
 BROKEN_PIPE = 141
 KEPT_CRASHES = 20
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _SECRETS = re.compile(
     r"(?i)(bearer\s+|(?:token|password|secret|authorization|private|value)[\"']?\s*[:=]\s*[\"']?)[^\s\"',}]+"
 )
@@ -72,14 +74,25 @@ def _usage(failure: click.UsageError) -> int:
     command = failure.ctx.command_path if failure.ctx else "dstack"
     if failure.ctx:
         terminal.say(failure.ctx.get_usage())
-    terminal.error(failure.format_message(), f"`{command} --help` shows all options")
+    terminal.error(_plain(failure.format_message()), f"`{command} --help` shows all options")
     return 2
+
+
+def _plain(message: str) -> str:
+    """Click's words for numbers, in words that people use."""
+    message = re.sub(r"is not a valid integer( range)?\.?", "is not a whole number.", message)
+    message = re.sub(r"is not in the range (-?\d+)<=x<=(\d+)\.?", r"is not between \1 and \2.", message)
+    return re.sub(r"is not in the range x>=(-?\d+)\.?", r"is less than \1.", message)
 
 
 def _unexpected(failure: Exception, arguments: list[str]) -> int:
     """A bug: one line for the person, the traceback in a file that only they can read."""
     if isinstance(failure, OSError) and failure.filename and not isinstance(failure.filename, int):
         terminal.error(f"{failure.strerror}: {failure.filename}")
+        return 1
+    if isinstance(failure, OSError) and failure.errno in _FULL:
+        terminal.mute_stdout()  # it may be what could not be written, and has more to write
+        terminal.error(f"{failure.strerror}: something could not be written", "make room, and try again")
         return 1
     import traceback
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dstack import __version__
+from dstack.cli.command import Command, summary, write_example, write_options
 from dstack.cli.registry import ALIASES, COMMANDS, FORMER, find, root_help
 from dstack.cli.terminal import put
 from dstack.errors import UsageError
@@ -66,6 +67,20 @@ def root() -> None:
 
 class Group(click.Group):
     """A command with subcommands; without one it does what `default` does. Wrong names get a hint."""
+
+    command_class = Command
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_options(self, ctx, formatter, {})
+        self.format_commands(ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """With whole sentences: click would cut them in the middle."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary(command)) for name, command in sorted(self.commands.items())])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_example(self, formatter)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in self.commands and not args[0].startswith("-"):

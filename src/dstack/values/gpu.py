@@ -111,7 +111,7 @@ def _read_token(token: str, value: str) -> tuple[str, Any]:
         return "names", parse_gpu_names(token)
     if has_unit(token):
         return "memory", parse_gpu_memory(token)
-    if token[0].isdigit() or token.startswith(".."):
+    if re.fullmatch(r"\d+|\d*\s*\.\.\s*\d*", token, re.ASCII):
         return "count", parse_gpu_count(token)
     raise Invalid(f"{show(token)} in {show(value)} is not understood, expected {EXPECTED}")
 

@@ -158,7 +158,7 @@ def test_a_run_that_names_an_instance_gets_it_though_another_is_as_good():
 
 def test_a_run_that_names_instances_never_makes_one():
     message = refused(job(instances=[{"hostname": "h9"}]), instances=(instance(0),))
-    assert message == "Failed to use specified instances: h9. instance: `instances` allow h9, offered is f-0"
+    assert message == "Failed to use specified instances: h9. instance: not in `instances: h9`, offered is f-0"
 
 
 def test_instances_that_do_not_exist_are_named():

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from dstack.cli.applying import prepare
-from dstack.cli.commands.flags import apply_flags, options_of
+from dstack.cli.command import Command
+from dstack.cli.commands.flags import SECTIONS, apply_flags, options_of
 from dstack.cli.failures import Quit
 from dstack.cli.session import connect
 from dstack.cli.terminal import put, width
@@ -37,6 +38,8 @@ def _properties(type_: str) -> str:
 
 
 @click.command(
+    cls=Command,
+    sections=SECTIONS,
     epilog="Example: dstack apply -f train.dstack.yml --gpu 24GB.. -- --epochs 3",
     context_settings={"ignore_unknown_options": False},
     add_help_option=False,
@@ -58,7 +61,7 @@ def _properties(type_: str) -> str:
 @click.option("-d", "--detach", is_flag=True, help="Do not stay with the run")
 @click.option("--force", is_flag=True, help="Apply when nothing has changed, too")
 def apply(yes: bool, detach: bool, force: bool, **values: Any) -> None:
-    """Run a task or create a fleet: show the plan, ask, submit, and stay until the end.
+    """Run a task or a dev environment, or create a fleet: show the plan, ask, submit, and stay until the end.
 
     Values after `--` replace ${{ run.args }} in the commands. Ctrl-C asks whether to stop the run. The exit code is
     that of the job, 1 when it could not run.

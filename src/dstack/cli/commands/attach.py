@@ -8,6 +8,7 @@ import click
 
 from dstack.api.client import Client
 from dstack.cli.attached import Attached
+from dstack.cli.command import Command
 from dstack.cli.entrance import Entrance, Wish
 from dstack.cli.failures import Quit
 from dstack.cli.forwards import LOCALHOST, parsed
@@ -20,14 +21,22 @@ from dstack.errors import DstackError
 Json = dict[str, Any]
 
 
-@click.command(epilog="Example: dstack attach train --logs -p 8502:8501")
+@click.command(cls=Command, epilog="Example: dstack attach train --logs -p 8502:8501")
 @click.argument("run_name", shell_complete=run_names)
 @click.option("--logs", is_flag=True, help="Show the log, from its start, and end with the run's exit code")
 @click.option("--since", metavar="TIME", help="With --logs: only what is newer, a duration (`10m`) or an instant")
 @click.option(
-    "--job", "job_num", type=click.IntRange(0), default=0, show_default=True, help="The node of a distributed task"
+    "--job",
+    "job_num",
+    metavar="N",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The node of a distributed task",
 )
-@click.option("--replica", type=click.IntRange(0), help="The replica of a service [default: any that runs]")
+@click.option(
+    "--replica", metavar="N", type=click.IntRange(0), help="The replica of a service [default: any that runs]"
+)
 @click.option(
     "--host", metavar="ADDRESS", default=LOCALHOST, show_default=True, help="Where forwarded ports listen here"
 )
@@ -59,7 +68,9 @@ def attach(
     with connect() as client:
         run = client.runs.get(run_name)
         if words.finished(run):
-            raise DstackError(f"Run {run_name} is {run['status']}", hint=f"`dstack logs {run_name}` shows its log")
+            raise DstackError(
+                f"Run {run_name} is finished ({words.status(run)})", hint=f"`dstack logs {run_name}` shows its log"
+            )
         raise Quit(
             _stay(
                 client,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 from click.shell_completion import ShellComplete, get_completion_class
 
+from dstack.cli.command import Command
 from dstack.cli.terminal import put
 
 VARIABLE = "_DSTACK_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command(epilog="Example: dstack completion fish > ~/.config/fish/completions/dstack.fish")
+@click.command(cls=Command, epilog="Example: dstack completion fish > ~/.config/fish/completions/dstack.fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
     """Print a script that makes a shell complete dstack commands, options, and names of runs and fleets.

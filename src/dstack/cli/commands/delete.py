@@ -10,6 +10,7 @@ import click
 from dstack.api.client import Client
 from dstack.cli import discovery
 from dstack.cli.apply_fleet import delete_and_wait
+from dstack.cli.command import Command
 from dstack.cli.commands.listing import deleted
 from dstack.cli.names import run_or_fleet_names
 from dstack.cli.prompts import confirm
@@ -21,7 +22,7 @@ from dstack.errors import ConfigurationError, DstackError, ResourceNotFound, Usa
 KINDS = ("run", "fleet", "volume", "gateway")
 
 
-@click.command(epilog="Example: dstack delete -f fleet.dstack.yml")
+@click.command(cls=Command, epilog="Example: dstack delete -f fleet.dstack.yml")
 @click.argument("name", required=False, shell_complete=run_or_fleet_names)
 @click.option("-f", "--file", metavar="FILE", help="The configuration file [default: .dstack.yml]")
 @click.option("-y", "--yes", is_flag=True, help="Ask no questions")
@@ -32,15 +33,14 @@ def delete(name: str | None, file: str | None, yes: bool, as_json: bool) -> None
     if name and file:
         raise UsageError("NAME and -f exclude each other")
     with connect() as client:
-        kind, found = _named(client, name) if name else _in_file(file, yes)
-        _check(client, kind, found)
+        kind, found = _named(client, name) if name else _in_file(client, file, yes)
         if not yes and not confirm(f"Delete the {kind} {found}?"):
             return say("Exiting...")
         _remove(client, kind, found)
     deleted(kind, found, as_json)
 
 
-def _in_file(file: str | None, yes: bool) -> tuple[str, str]:
+def _in_file(client: Client, file: str | None, yes: bool) -> tuple[str, str]:
     from dstack.model.configurations.reading import read
 
     source = discovery.find(file, assume_yes=yes)
@@ -50,12 +50,18 @@ def _in_file(file: str | None, yes: bool) -> tuple[str, str]:
         raise ConfigurationError(
             f"Configuration specifies no {kind} to delete", hint=f"`dstack delete NAME`, or `name:` in {source.shown}"
         )
+    thing = _get(client, kind, configuration.name)
+    if thing is None:
+        raise ResourceNotFound(f"{kind.capitalize()} {configuration.name} does not exist")
+    _check(kind, thing, configuration.name)
     return kind, configuration.name
 
 
 def _named(client: Client, name: str) -> tuple[str, str]:
-    kinds = [kind for kind in KINDS[:2] if _exists(client, kind, name)]
-    kinds = kinds or [kind for kind in KINDS[2:] if _exists(client, kind, name)]
+    things = {kind: _get(client, kind, name) for kind in KINDS[:2]}
+    if not any(things.values()):
+        things = {kind: _get(client, kind, name) for kind in KINDS[2:]}
+    kinds = [kind for kind, thing in things.items() if thing is not None]
     if not kinds:
         raise ResourceNotFound(
             f"There is no run, fleet, volume or gateway {name}",
@@ -65,10 +71,12 @@ def _named(client: Client, name: str) -> tuple[str, str]:
         raise DstackError(
             f"{name} is both a {kinds[0]} and a {kinds[1]}", hint="`dstack delete -f FILE` says which is meant"
         )
+    _check(kinds[0], things[kinds[0]], name)
     return kinds[0], name
 
 
-def _exists(client: Client, kind: str, name: str) -> bool:
+def _get(client: Client, kind: str, name: str) -> Any:
+    """The thing as the server has it, None when there is none."""
     get: dict[str, Callable[[str], Any]] = {
         "run": client.runs.get,
         "fleet": client.fleets.get,
@@ -76,10 +84,9 @@ def _exists(client: Client, kind: str, name: str) -> bool:
         "gateway": client.gateways.get,
     }
     try:
-        get[kind](name)
+        return get[kind](name)
     except ResourceNotFound:
-        return False
-    return True
+        return None
 
 
 def _remove(client: Client, kind: str, name: str) -> None:
@@ -88,8 +95,6 @@ def _remove(client: Client, kind: str, name: str) -> None:
     {"run": client.runs, "volume": client.volumes, "gateway": client.gateways}[kind].delete([name])
 
 
-def _check(client: Client, kind: str, name: str) -> None:
-    if not _exists(client, kind, name):
-        raise ResourceNotFound(f"{kind.capitalize()} {name} does not exist")
-    if kind == "run" and not finished(client.runs.get(name)):
+def _check(kind: str, thing: Any, name: str) -> None:
+    if kind == "run" and not finished(thing):
         raise DstackError(f"Cannot delete active runs: ['{name}']", hint=f"`dstack stop {name}` ends it first")

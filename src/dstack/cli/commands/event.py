@@ -55,7 +55,12 @@ def _flags(function: Any) -> Any:
             for kind in SCOPES
         ),
         click.option(
-            "--include-target-type", "types", multiple=True, type=click.Choice(TYPES), help="About things of this type"
+            "--include-target-type",
+            "types",
+            multiple=True,
+            type=click.Choice(TYPES),
+            metavar="TYPE",
+            help=f"About things of this type: {', '.join(TYPES)}",
         ),
     ]
     for option in reversed(options):

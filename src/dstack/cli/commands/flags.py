@@ -44,8 +44,8 @@ _RESOURCES: tuple[Decorator, ...] = (
 _PROFILE: tuple[Decorator, ...] = (
     click.option("--profile", metavar="NAME", help="A profile of profiles.yml [env: DSTACK_PROFILE]"),
     click.option("--no-profile", is_flag=True, help="Use no profile, the default one neither [env: DSTACK_NO_PROFILE]"),
-    click.option("--max-price", type=float, metavar="DOLLARS", help="Per hour and instance"),
-    click.option("--max-duration", metavar="DURATION", help="How long the run may run, for instance `2h`, or `off`"),
+)
+_WHERE: tuple[Decorator, ...] = (
     click.option(
         "-b",
         "--backend",
@@ -74,11 +74,20 @@ _PROFILE: tuple[Decorator, ...] = (
     ),
     click.option("-R", "--reuse", is_flag=True, help="Use an instance that is there, create none"),
     click.option("--dont-destroy", is_flag=True, help="Keep an instance that is created for the run"),
-    click.option("--idle-duration", metavar="DURATION", help="How long it is kept idle, for instance `1h`"),
+    click.option("--max-price", type=float, metavar="DOLLARS", help="Per hour and instance"),
     click.option("--spot", "spot", flag_value="spot", help="Only spot instances"),
     click.option("--on-demand", "spot", flag_value="on-demand", help="Only on-demand instances"),
     click.option("--spot-auto", "spot", flag_value="auto", help="Spot and on-demand instances"),
-    click.option("--spot-policy", type=click.Choice(["spot", "on-demand", "auto"]), help="The same as one option"),
+    click.option(
+        "--spot-policy",
+        type=click.Choice(["spot", "on-demand", "auto"]),
+        metavar="NAME",
+        help="The same as one option: spot, on-demand or auto",
+    ),
+)
+_WHEN: tuple[Decorator, ...] = (
+    click.option("--max-duration", metavar="DURATION", help="How long the run may run, for instance `2h`, or `off`"),
+    click.option("--idle-duration", metavar="DURATION", help="How long it is kept idle, for instance `1h`"),
     click.option("--retry", is_flag=True, help="Try again when there is no capacity, after interruptions and errors"),
     click.option("--no-retry", is_flag=True, help="Do not try again"),
     click.option("--retry-duration", metavar="DURATION", help="Try again for this long"),
@@ -133,6 +142,23 @@ def _with(*decorators: Decorator) -> Callable[[F], F]:
     return decorate
 
 
+def _sections(**decorators: tuple[Decorator, ...]) -> dict[str, str]:
+    """For each option the heading under which it is listed; a keyword's `_` is a space in it."""
+    found = {}
+    for heading, group in decorators.items():
+        bearer: Any = click.command(_with(*group)(lambda **_: None))
+        found |= {option.name: heading.replace("_", " ") for option in bearer.params}
+    return found
+
+
+SECTIONS = _sections(
+    Resources=_RESOURCES,
+    Where_and_at_what_price=_WHERE,
+    When_and_for_how_long=_WHEN,
+    Code=_REPO,
+    Ports_and_SSH=_SESSION,
+    Profiles=_PROFILE,
+)
 apply_flags = _with(
     *_FILE,
     _JSON,
@@ -140,12 +166,14 @@ apply_flags = _with(
     *_OFFERS,
     *_RESOURCES,
     *_PROFILE,
+    *_WHERE,
+    *_WHEN,
     *_REPO,
     *_SESSION,
     project_option,
     click.argument("run_args", nargs=-1, type=click.UNPROCESSED),
 )
-offer_flags = _with(_JSON, _max_offers(50), *_OFFERS, *_RESOURCES, *_PROFILE, project_option)
+offer_flags = _with(_JSON, _max_offers(50), *_OFFERS, *_RESOURCES, *_PROFILE, *_WHERE, *_WHEN, project_option)
 
 
 def options_of(values: dict[str, Any], **more: Any) -> Options:

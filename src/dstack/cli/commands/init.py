@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dstack.cli.command import Command
 from dstack.cli.commands.flags import CREDENTIAL_FLAGS
 from dstack.cli.session import connect, project_option
 from dstack.cli.terminal import put, put_json
@@ -18,7 +19,7 @@ def _credential_flags(function: Any) -> Any:
     return function
 
 
-@click.command(epilog="Example: dstack init -P https://github.com/org/private -t $TOKEN")
+@click.command(cls=Command, epilog="Example: dstack init -P https://github.com/org/private -t $TOKEN")
 @click.option("-P", "--repo", metavar="REPO", help="The Git repo: a directory or an address [default: this directory]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @_credential_flags

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from dstack.api.client import Client
+from dstack.cli.command import Command
 from dstack.errors import DstackError
 
 TOKEN_HINT = "sign in by token: `dstack project add --name PROJECT --url URL --token TOKEN`"
 
 
-@click.command(epilog="Example: dstack login --url https://dstack.example.com")
+@click.command(cls=Command, epilog="Example: dstack login --url https://dstack.example.com")
 @click.option("--url", required=True, metavar="URL", help="Address of the server")
 @click.option("-p", "--provider", metavar="NAME", help="The provider to sign in with, where there are several")
 @click.option("-y", "--yes", is_flag=True, help="Make the project the default without asking")

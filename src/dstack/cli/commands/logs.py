@@ -10,6 +10,7 @@ import click
 
 from dstack.api.client import Client
 from dstack.api.logs import LogPiece
+from dstack.cli.command import Command
 from dstack.cli.loglines import Filter, show_log, show_logs
 from dstack.cli.merged import merged
 from dstack.cli.names import run_names
@@ -21,7 +22,7 @@ from dstack.errors import ResourceNotFound, UsageError
 Json = dict[str, Any]
 
 
-@click.command(epilog="Example: dstack logs train -f --grep loss --timestamps")
+@click.command(cls=Command, epilog="Example: dstack logs train -f --grep loss --timestamps")
 @click.argument("run_name", shell_complete=run_names)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends")
 @click.option(
@@ -32,9 +33,17 @@ Json = dict[str, Any]
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per line, with time and text")
 @click.option("--all", "every", is_flag=True, help="Of all jobs, each line with its job before it")
 @click.option(
-    "--job", "job_num", type=click.IntRange(0), default=0, show_default=True, help="The node of a distributed task"
+    "--job",
+    "job_num",
+    metavar="N",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The node of a distributed task",
 )
-@click.option("--replica", type=click.IntRange(0), default=0, show_default=True, help="The replica of a service")
+@click.option(
+    "--replica", metavar="N", type=click.IntRange(0), default=0, show_default=True, help="The replica of a service"
+)
 @click.option("-d", "--diagnose", is_flag=True, help="The log of the agent that ran the job, instead of the job's own")
 @project_option
 def logs(

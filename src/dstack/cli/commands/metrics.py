@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dstack.api.client import Client
+from dstack.cli.command import Command
 from dstack.cli.names import run_names
 from dstack.cli.redraw import redraw
 from dstack.cli.render.metrics import metrics_table
@@ -20,10 +21,10 @@ Json = dict[str, Any]
 PERIOD_S = 10.0
 
 
-@click.command(epilog="Example: dstack metrics train -w")
+@click.command(cls=Command, epilog="Example: dstack metrics train -w")
 @click.argument("run_name", shell_complete=run_names)
-@click.option("--job", "job_num", type=click.IntRange(0), help="Only this node of a distributed task")
-@click.option("--replica", type=click.IntRange(0), help="Only this replica of a service")
+@click.option("--job", "job_num", metavar="N", type=click.IntRange(0), help="Only this node of a distributed task")
+@click.option("--replica", metavar="N", type=click.IntRange(0), help="Only this replica of a service")
 @click.option("-w", "--watch", is_flag=True, help="Show again every 10 seconds, until Ctrl-C")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @project_option

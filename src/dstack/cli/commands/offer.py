@@ -9,8 +9,9 @@ import click
 
 from dstack.api.client import Client
 from dstack.cli import profiles
-from dstack.cli.applying import Options
-from dstack.cli.commands.flags import offer_flags, options_of
+from dstack.cli.applying import Options, tell_notices
+from dstack.cli.command import Command
+from dstack.cli.commands.flags import SECTIONS, offer_flags, options_of
 from dstack.cli.overrides import applied
 from dstack.cli.render.funnel import explained, no_offers
 from dstack.cli.render.offers import FLEET_HINT, groups_json, groups_text, offers_json, offers_text
@@ -28,7 +29,7 @@ NOTHING = {"type": "task", "image": "scratch", "commands": [":"], "user": "root"
 ANYTHING = {"cpu": "1..", "memory": "0GB..", "gpu": "0..", "disk": None}
 
 
-@click.command(epilog="Example: dstack offer --gpu A100:80GB --group-by gpu,backend")
+@click.command(cls=Command, sections=SECTIONS, epilog="Example: dstack offer --gpu A100:80GB --group-by gpu,backend")
 @click.option(
     "--group-by",
     multiple=True,
@@ -61,6 +62,7 @@ def _show_offers(plan: Json, options: Options, explain: bool) -> None:
     if options.json:
         return put_json(offers_json(plan) | ({"report": report} if explain else {}))
     put(offers_text(plan, width=width()))
+    tell_notices(plan)
     _tell(report, bool(plan["job_plans"][0].get("offers")), explain)
     if not options.overrides.fields.get("fleets"):
         say(f"\n {FLEET_HINT}")

@@ -7,13 +7,14 @@ from typing import Any
 import click
 
 from dstack.cli.applying import prepare, stop_if_refused
-from dstack.cli.commands.flags import apply_flags, options_of
+from dstack.cli.command import Command
+from dstack.cli.commands.flags import SECTIONS, apply_flags, options_of
 from dstack.cli.session import connect
 from dstack.cli.terminal import put_json
 from dstack.model.configurations import FleetConfiguration
 
 
-@click.command(epilog="Example: dstack plan -f train.dstack.yml --max-offers 10")
+@click.command(cls=Command, sections=SECTIONS, epilog="Example: dstack plan -f train.dstack.yml --max-offers 10")
 @apply_flags
 def plan(**values: Any) -> None:
     """Show the plan of a run or fleet and do nothing. Exit code 1 when apply would be refused."""

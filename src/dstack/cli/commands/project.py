@@ -42,9 +42,9 @@ def list_(verbose: bool, as_json: bool) -> None:
 
 
 @project.command(epilog="Example: dstack project add --name main --url http://127.0.0.1:3000 --token TOKEN")
-@click.option("--name", required=True, help="Name of the project on the server")
-@click.option("--url", required=True, help="Address of the server")
-@click.option("--token", required=True, envvar="DSTACK_TOKEN", help="Your token [env: DSTACK_TOKEN]")
+@click.option("--name", required=True, metavar="NAME", help="Name of the project on the server")
+@click.option("--url", required=True, metavar="URL", help="Address of the server")
+@click.option("--token", required=True, metavar="TOKEN", envvar="DSTACK_TOKEN", help="Your token [env: DSTACK_TOKEN]")
 @click.option("-y", "--yes", is_flag=True, help="Make it the default without asking")
 @click.option("-n", "--no", is_flag=True, help="Do not make it the default, do not ask")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
@@ -76,7 +76,7 @@ def set_default(name: str, as_json: bool) -> None:
 
 
 @project.command(epilog="Example: dstack project delete --name main -y")
-@click.option("--name", required=True, help="Name of the project", shell_complete=project_names)
+@click.option("--name", required=True, metavar="NAME", help="Name of the project", shell_complete=project_names)
 @click.option("-y", "--yes", is_flag=True, help="Ask no questions")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 def delete(name: str, yes: bool, as_json: bool) -> None:

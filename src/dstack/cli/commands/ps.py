@@ -7,6 +7,7 @@ import time
 import click
 
 from dstack.api.client import Client
+from dstack.cli.command import Command
 from dstack.cli.redraw import redraw
 from dstack.cli.render.runs import runs_table
 from dstack.cli.session import connect, project_option
@@ -14,7 +15,7 @@ from dstack.cli.terminal import put, put_json, width
 from dstack.errors import UsageError
 
 
-@click.command(epilog="Example: dstack ps -n 10 --json")
+@click.command(cls=Command, epilog="Example: dstack ps -n 10 --json")
 @click.option("-a", "--all", "every", is_flag=True, help="Finished runs too")
 @click.option("-n", "--last", type=click.IntRange(1, 10000), metavar="N", help="The last N runs, finished ones too")
 @click.option("-v", "--verbose", is_flag=True, help="Resources, instance types and errors")

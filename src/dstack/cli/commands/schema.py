@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from dstack.cli.command import Command
 from dstack.cli.terminal import put_json
 from dstack.errors import UsageError
 
 
-@click.command(epilog="Example: dstack schema task > task.schema.json")
+@click.command(cls=Command, epilog="Example: dstack schema task > task.schema.json")
 @click.argument("type_", metavar="[TYPE]", required=False)
 def schema(type_: str | None) -> None:
     """Print the JSON schema of one type, or of a file of any type.

@@ -27,7 +27,8 @@ from dstack.errors import UsageError
     "-l",
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    help="How much to log [env: DSTACK_SERVER_LOG_LEVEL; default: info]",
+    metavar="LEVEL",
+    help="How much to log: debug, info, warning or error [env: DSTACK_SERVER_LOG_LEVEL; default: info]",
 )
 @click.option("-d", "--debug", is_flag=True, help="The same as -l debug")
 @click.option("-y", "--yes", is_flag=True, help="Write this server into ~/.dstack/config.yml without asking")

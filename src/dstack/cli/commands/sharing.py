@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dstack.cli.command import Command
 from dstack.cli.render.table import table
 from dstack.cli.session import connect, project_option
 from dstack.cli.terminal import put, put_json, width
@@ -16,7 +17,7 @@ _ANY = {"ignore_unknown_options": True}
 def _command(direction: str) -> Any:
     noun = f"{direction}s"
 
-    @click.command(direction, epilog=f"Example: dstack {direction} list", context_settings=_ANY)
+    @click.command(direction, cls=Command, epilog=f"Example: dstack {direction} list", context_settings=_ANY)
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[list]")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON")
     @project_option

@@ -7,6 +7,7 @@ import threading
 
 import click
 
+from dstack.cli.command import Command
 from dstack.cli.session import entry_of_command, project_option
 from dstack.errors import DstackError
 
@@ -15,10 +16,10 @@ PIECE = 64 * 1024
 REFUSED = 4000  # how the server closes the websocket where nobody gets in
 
 
-@click.command(hidden=True)
+@click.command(cls=Command, hidden=True)
 @click.argument("run_name")
-@click.option("--job", "job_num", type=click.IntRange(0), default=0)
-@click.option("--replica", type=click.IntRange(0), default=0)
+@click.option("--job", "job_num", metavar="N", type=click.IntRange(0), default=0)
+@click.option("--replica", metavar="N", type=click.IntRange(0), default=0)
 @project_option
 def ssh_stdio(run_name: str, job_num: int, replica: int) -> None:
     """The sshd of a run on stdin and stdout, through the server."""

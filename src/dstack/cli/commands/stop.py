@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dstack.cli.command import Command
 from dstack.cli.names import run_names
 from dstack.cli.prompts import confirm
 from dstack.cli.render.runs import finished, status
@@ -12,7 +13,7 @@ from dstack.cli.terminal import put, put_json, say
 from dstack.errors import DstackError
 
 
-@click.command(epilog="Example: dstack stop train -y")
+@click.command(cls=Command, epilog="Example: dstack stop train -y")
 @click.argument("run_name", shell_complete=run_names)
 @click.option("-x", "--abort", is_flag=True, help="At once, without giving the job time to end")
 @click.option("-y", "--yes", is_flag=True, help="Ask no questions")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from dstack.api.client import Client
+from dstack.cli.command import Command
 from dstack.cli.names import run_or_fleet_names
 from dstack.cli.session import connect, project_option
 from dstack.cli.terminal import put, put_json
 from dstack.errors import ResourceNotFound
 
 
-@click.command(epilog="Example: dstack why train")
+@click.command(cls=Command, epilog="Example: dstack why train")
 @click.argument("name", metavar="RUN|FLEET", shell_complete=run_or_fleet_names)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON")
 @project_option

@@ -242,7 +242,7 @@ def _match_offer_in(
 def _closed(requirements: Requirements, fleet: Fleet) -> Miss | None:
     """Why the run may not use the fleet at all."""
     if requirements.fleets is not None and fleet.name not in requirements.fleets:
-        return Miss("fleet", f"`fleets` allow {', '.join(sorted(requirements.fleets))}", nearest=fleet.name)
+        return Miss("fleet", f"not in `fleets: {', '.join(sorted(requirements.fleets))}`", nearest=fleet.name)
     configuration = fleet.spec.configuration
     if requirements.multinode and configuration.placement != "cluster":
         return Miss("fleet", f"fleet '{fleet.name}' is no cluster", hint="set `placement: cluster` in the fleet")
@@ -270,7 +270,7 @@ def _named(funnel: Funnel, fits: Fits, shelf: Shelf) -> int:
     slots = (slot for slots in shelf.by_free.values() for slot in slots)
     nearest = next((slot.names[0] for slot in slots if slot.names and fits.names.isdisjoint(slot.names)), None)
     wanted = ", ".join(sorted(fits.names))
-    funnel.drops(Miss("instance", f"`instances` allow {wanted}", nearest=nearest), shelf.size - named)
+    funnel.drops(Miss("instance", f"not in `instances: {wanted}`", nearest=nearest), shelf.size - named)
     return named
 
 

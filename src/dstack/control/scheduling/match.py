@@ -107,7 +107,7 @@ def _listed(stage: str, field: str, allowed: frozenset[str] | None, has: str) ->
     if allowed is None or has.lower() in allowed:
         return None
     wanted = ", ".join(sorted(allowed))
-    return Miss(stage, f"{field} allow {wanted}", 1.0, nearest=has, hint=f"add {has} to `{field}`")
+    return Miss(stage, f"not in `{field}: {wanted}`", 1.0, nearest=has, hint=f"add {has} to `{field}`")
 
 
 def _spot(needs: Needs, m: Machine) -> Miss | None:

@@ -91,7 +91,9 @@ def _job_lines(job: Job, now: float, alone: bool) -> list[str]:
 
 def funnel_lines(report: PlacementReport) -> list[str]:
     """How many machines and offers were looked at, and what each filter dropped."""
-    lines = [f"{report.considered} offers and instances were considered, {report.fitting} fit."]
+    noun = "offer or instance was" if report.considered == 1 else "offers and instances were"
+    fit = f"{report.fitting} fit" if report.fitting > 1 else "1 fits" if report.fitting else "none fits"
+    lines = [f"{report.considered} {noun} looked at, {fit}."]
     for drop in report.drops:
         nearest = f", nearest: {drop.nearest}" if drop.nearest else ""
         hint = f" -> {drop.hint}" if drop.hint else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance
 from dstack.model.job import JobSpec
 from dstack.model.offer import Offer
+from dstack.model.requirements import Requirements
 from dstack.model.run import Run, RunSpec
 from dstack.model.wire.requests import GetRunPlan
 from dstack.server.auth.identity import Access
@@ -34,6 +35,7 @@ from dstack.server.store.tables import TABLES
 # What `dstack offer` of released clients asks with: nothing is to run, prices are wanted.
 OFFER_IMAGE = "scratch"
 UNNAMED = "run"
+NAMES_SHOWN = 5
 NO_WAY_BACK = (
     "dstack: jobs do not know how to reach this server; whoever runs it sets DSTACK_SERVER_JOBS_URL to its address"
 )
@@ -121,6 +123,25 @@ def notices(spec: RunSpec, pool: Pool) -> tuple[str, ...]:
     return tuple(found)
 
 
+def absent(requirements: Requirements, pool: Pool) -> list[str]:
+    """A line for each kind of name that nothing here has: a typing error, or a backend that is not set up."""
+    fleets = sorted(fleet.name for fleet in pool.fleets)
+    backends = sorted({one.backend for one in pool.offers} | {one.offer.backend for one in pool.instances})
+    found = []
+    missing = [name for name in requirements.fleets or () if "/" not in name and name not in fleets]
+    if missing and fleets:
+        found.append(f"fleets: there is no {_names(missing)} in the project, there is {_names(fleets)}")
+    asked = requirements.backends
+    if asked and backends and not {name.lower() for name in asked} & set(backends):
+        found.append(f"backends: nothing here comes from {_names(sorted(asked))}, there is {_names(backends)}")
+    return found
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
+
+
 def matching(spec: JobSpec, pool: Pool, offers_only: bool, at: float) -> Matching:
     requirements = spec.requirements
     if not offers_only:
@@ -157,9 +178,14 @@ def _plan(
         jobs=tuple(JobPlan(one, matched[one.requirements.model_dump_json()]) for one in specs),
         current=shown,
         action="update" if update else "create",
-        notices=()
+        notices=tuple(absent(specs[0].requirements, pool))
         if offers_only
-        else (*notices(spec, pool), *_why_none_fits(specs, matched), *_more(specs, matched, pool)),
+        else (
+            *notices(spec, pool),
+            *absent(specs[0].requirements, pool),
+            *_why_none_fits(specs, matched),
+            *_more(specs, matched, pool),
+        ),
         refusals=() if offers_only else refusals(spec, pool, jobs_url),
         next_triggered_at=next_trigger(effective, at),
     )
