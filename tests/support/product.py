@@ -178,9 +178,9 @@ class Product:
         """The command as a shell takes it."""
         return shlex.join(_command(arguments))
 
-    def begin(self, *arguments: str) -> Started:
+    def begin(self, *arguments: str, env: Mapping[str, str] | None = None) -> Started:
         """Start a command that goes on beside the test."""
-        started = Started(_popen(arguments, self.folder, self.env))
+        started = Started(_popen(arguments, self.folder, {**self.env, **(env or {})}))
         self._commands.append(started)
         return started
 
