@@ -12,6 +12,7 @@ from dstack.agent.gpu_tools import ToolFailed, ask, number, pci, size
 from dstack.agentapi.wire import HEALTHY, WARNING, GpuFacts, GpuMetrics
 
 VENDOR = "amd"
+PCI_VENDOR = "0x1002"
 TOOL = "amd-smi"
 OLD_TOOL = "rocm-smi"
 OLD_FACTS = ("--showproductname", "--showmeminfo", "vram", "--showuniqueid", "--showbus", "--showdriverversion")

@@ -9,6 +9,7 @@ from dstack.agent.gpu_tools import ask, number, pci, size
 from dstack.agentapi.wire import HEALTHY, WARNING, GpuFacts, GpuMetrics
 
 VENDOR = "intel"
+PCI_VENDOR = "0x1da3"
 TOOL = "hl-smi"
 COLUMNS = ("index", "name", "uuid", "bus_id", "driver_version", "memory.total", "module_id")
 USE = ("uuid", "memory.used", "utilization.aip")

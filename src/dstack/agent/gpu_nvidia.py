@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Dict, List, Optional, Tuple
 
@@ -10,6 +11,7 @@ from dstack.agent.gpu_tools import ToolFailed, ask, number, pci
 from dstack.agentapi.wire import FAILURE, HEALTHY, WARNING, GpuFacts, GpuMetrics
 
 VENDOR = "nvidia"
+PCI_VENDOR = "0x10de"
 TOOL = "nvidia-smi"
 MIB = 1024 * 1024
 COLUMNS = ("index", "uuid", "name", "memory.total", "driver_version", "pci.bus_id", "mig.mode.current")
@@ -27,6 +29,7 @@ UNKNOWN_FIELD = re.compile(r'Field "([^"]+)" is not a valid field')
 MIG = re.compile(r"^\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (MIG-[^)]+)\)")
 PARENT = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[^)]+)\)")
 XID = re.compile(r"NVRM: Xid \(PCI:([0-9a-fA-F:.]+)\): (\d+),? ?(.*)")
+LOST = re.compile(r"GPU is lost|requires reset|Unknown Error|^ERR!$", re.IGNORECASE)
 DRIVER_LOADED = "NVRM: loading NVIDIA"
 # NVIDIA's catalogue of Xid errors: those after which the device cannot be trusted, and those that somebody should see.
 # What jobs do to themselves (13, 31, 43, 45, ...) says nothing about the device.
@@ -92,11 +95,13 @@ def devices(rows: Rows, listing: str) -> List[GpuFacts]:
     parts = mig_parts(listing)
     found = []
     for row in rows:
+        if _lost(row):
+            continue  # nothing in it can be relied on; its health says what became of it
         product = row.get("name", "")
         whole = GpuFacts(
             vendor=VENDOR,
             name=short_name(VENDOR, product),
-            memory_bytes=int(number(row.get("memory.total"))) * MIB,
+            memory_bytes=_memory_bytes(row.get("memory.total", "")),
             uuid=row.get("uuid", ""),
             index=int(number(row.get("index"))),
             product=product,
@@ -140,7 +145,8 @@ def xids(kernel_log: str) -> Dict[str, List[int]]:
 
 
 def judge(row: Dict[str, str], faults: List[int]) -> Finding:
-    failures = ["Xid %d: %s" % (n, FATAL_XIDS[n]) for n in sorted(set(faults)) if n in FATAL_XIDS]
+    failures = ["nvidia-smi says: " + words for words in _lost(row)]
+    failures += ["Xid %d: %s" % (n, FATAL_XIDS[n]) for n in sorted(set(faults)) if n in FATAL_XIDS]
     warnings = ["Xid %d: %s" % (n, NOTED_XIDS[n]) for n in sorted(set(faults)) if n in NOTED_XIDS]
     if _yes(row.get("remapped_rows.failure")):
         failures.append("memory rows could not be remapped")
@@ -156,6 +162,12 @@ def judge(row: Dict[str, str], faults: List[int]) -> Finding:
     return (WARNING, "; ".join(warnings)) if warnings else (HEALTHY, "")
 
 
+def _lost(row: Dict[str, str]) -> List[str]:
+    """What the tool writes in place of values that a GPU does not answer any more."""
+    said = [value.strip("[]") for value in row.values() if LOST.search(value)]
+    return list(dict.fromkeys(said))
+
+
 async def _query(columns: Tuple[str, ...]) -> Optional[Rows]:
     """Drivers differ in what may be asked for: a column that this one does not know is left out."""
     while True:
@@ -168,6 +180,13 @@ async def _query(columns: Tuple[str, ...]) -> Optional[Rows]:
             columns = tuple(c for c in columns if c != unknown.group(1))
             continue
         return None if text is None else table(columns, text)
+
+
+def _memory_bytes(cell: str) -> int:
+    """Where a chip has no memory of its own (GB10), it has the machine's, and the tool says `[N/A]`."""
+    if cell == "[N/A]":
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(number(cell)) * MIB
 
 
 def _profile_bytes(profile: str) -> int:

@@ -13,6 +13,7 @@ from dstack.agent.gpu_tools import ToolFailed, ask, pci
 from dstack.agentapi.wire import FAILURE, HEALTHY, GpuFacts, GpuMetrics
 
 VENDOR = "tenstorrent"
+PCI_VENDOR = "0x1e52"
 TOOL = "tt-smi"
 SYS = "/sys"
 GIB = 1024**3

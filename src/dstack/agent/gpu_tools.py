@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import glob
 import os
 import re
 import shutil
@@ -35,8 +36,9 @@ async def ask(program: str, *args: str, patience_s: float = PATIENCE_S) -> Optio
     if before is not None and before.returncode is None:
         raise ToolFailed("%s still hangs" % program)  # stuck in the driver it cannot be killed: no more of them
     null, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
+    env = dict(os.environ, LC_ALL="C")  # words and decimal points as the parsers know them
     try:
-        process = await asyncio.create_subprocess_exec(path, *args, stdin=null, stdout=pipe, stderr=pipe)
+        process = await asyncio.create_subprocess_exec(path, *args, stdin=null, stdout=pipe, stderr=pipe, env=env)
     except OSError as e:
         raise ToolFailed("%s cannot be run: %s" % (program, e.strerror)) from None
     try:
@@ -51,6 +53,18 @@ async def ask(program: str, *args: str, patience_s: float = PATIENCE_S) -> Optio
     if process.returncode != 0:
         raise ToolFailed("%s fails: %s" % (program, _words(text, err.decode("utf-8", "replace"), process.returncode)))
     return text
+
+
+def in_the_machine(vendor: str, sys: str = "/sys") -> int:
+    """How many accelerators of a maker (`0x10de`) the PCI bus has; whether a driver knows them does not matter."""
+    count = 0
+    for path in glob.glob(os.path.join(sys, "bus/pci/devices/*")):
+        try:
+            with open(os.path.join(path, "vendor")) as f, open(os.path.join(path, "class")) as g:
+                count += f.read().strip().lower() == vendor and g.read().startswith(("0x03", "0x12"))
+        except OSError:
+            continue  # it was taken out meanwhile
+    return count
 
 
 def number(value: Any) -> float:

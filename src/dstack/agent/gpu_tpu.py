@@ -11,10 +11,10 @@ from dstack.agent.gpu_tools import pci
 from dstack.agentapi.wire import HEALTHY, GpuFacts, GpuMetrics
 
 VENDOR = "google"
+PCI_VENDOR = "0x1ae0"
 TOOL = "the TPU's device nodes"
 SYS, DEV = "/sys", "/dev"
 GIB = 1024**3
-GOOGLE = "0x1ae0"
 # By PCI device id: the generation, and GiB of memory of one chip.
 CHIPS = {
     "0x0027": ("v3", 32),
@@ -43,7 +43,7 @@ def devices(sys: str = SYS, dev: str = DEV) -> List[GpuFacts]:
     found: List[GpuFacts] = []
     for path in sorted(glob.glob(os.path.join(sys, "bus/pci/devices/*"))):
         kind = CHIPS.get(_read(os.path.join(path, "device")))
-        if kind is None or _read(os.path.join(path, "vendor")) != GOOGLE:
+        if kind is None or _read(os.path.join(path, "vendor")) != PCI_VENDOR:
             continue
         bus_id = pci(os.path.basename(path))
         nodes = _nodes(path, dev)

@@ -8,13 +8,14 @@ import time
 from typing import Iterable, List, Optional, Tuple
 
 from dstack.agent import gpu_amd, gpu_gaudi, gpu_nvidia, gpu_tenstorrent, gpu_tpu
-from dstack.agent.gpu_tools import ToolFailed
+from dstack.agent.gpu_tools import ToolFailed, in_the_machine
 from dstack.agentapi.wire import FAILURE, HEALTHY, WARNING, GpuFacts, GpuMetrics, HostHealth
 
 VENDORS = (gpu_nvidia, gpu_amd, gpu_gaudi, gpu_tenstorrent, gpu_tpu)
 ASK_AGAIN_S = 60.0  # a tool that failed
 METRICS_KEPT_S = 2.0  # several tasks are measured at once
 KERNEL_LOG = "/dev/kmsg"
+SYS = "/sys"
 KERNEL_LOG_RECORDS = 100_000
 _WORST = (HEALTHY, WARNING, FAILURE)
 
@@ -22,9 +23,11 @@ _WORST = (HEALTHY, WARNING, FAILURE)
 class Gpus:
     """Asked by everything in the agent that concerns accelerators. What is built in is asked for once."""
 
-    def __init__(self, kernel_log: str = KERNEL_LOG) -> None:
+    def __init__(self, kernel_log: str = KERNEL_LOG, sys: str = SYS) -> None:
         self.findings: List[str] = []  # tools that are there and did not answer
+        self.broken: List[str] = []  # of these, those whose accelerators are in the machine all the same
         self._kernel_log = kernel_log
+        self._sys = sys
         self._known: Optional[List[GpuFacts]] = None
         self._lock: Optional[asyncio.Lock] = None
         self._failed_at: Optional[float] = None
@@ -68,9 +71,9 @@ class Gpus:
     async def health(self) -> HostHealth:
         """Look at all of them anew; each one's own health is kept in its facts."""
         known = await self.facts()
+        words: List[str] = list(self.broken)
+        statuses = [FAILURE if words else HEALTHY]
         log = read_kernel_log(self._kernel_log) if any(g.vendor == gpu_nvidia.VENDOR for g in known) else ""
-        words: List[str] = []
-        statuses = [HEALTHY]
         for vendor in VENDORS:
             here = [gpu for gpu in known if gpu.vendor == vendor.VENDOR]
             if not here:
@@ -79,7 +82,7 @@ class Gpus:
                 found = await vendor.health(here, log)
             except ToolFailed as e:
                 statuses.append(FAILURE)
-                words.append(str(e))
+                words += [text for text in (str(e),) if text not in words]
                 continue
             for gpu in here:
                 gpu.health, gpu.health_message = found.get(gpu.uuid, (FAILURE, "it is not there any more"))
@@ -89,12 +92,15 @@ class Gpus:
 
     async def _survey(self) -> None:
         known = {gpu.uuid: gpu for gpu in self._known or []}
-        self.findings, self._failed_at = [], None
+        self.findings, self.broken, self._failed_at = [], [], None
         for vendor in VENDORS:
             try:
                 found = await vendor.facts()
             except ToolFailed as e:
                 self.findings.append(str(e))
+                # Many machines carry the tool of an accelerator that they do not have.
+                if in_the_machine(vendor.PCI_VENDOR, self._sys):
+                    self.broken.append(str(e))
                 self._failed_at = time.monotonic()
                 continue
             for gpu in found or []:

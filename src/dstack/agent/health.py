@@ -19,7 +19,7 @@ async def watch_health(gpus: Gpus, tell: Callable[[HostHealth], None], every_s: 
     told: Optional[HostHealth] = None
     while True:
         try:
-            if await gpus.facts():
+            if await gpus.facts() or gpus.broken or told is not None:
                 health = await gpus.health()
                 if health != (told or HostHealth()):
                     log.warning("accelerators: %s %s", health.status, health.message)

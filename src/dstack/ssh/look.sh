@@ -1,6 +1,7 @@
 # One look at a host: prints `key<TAB>value` lines, changes nothing. Runs as the login user in any POSIX shell.
 main() {
     LC_ALL=C
+    PATIENCE=${DSTACK_LOOK_PATIENCE_S:-20}
     # The system's own first: a Python of the user's (pyenv, conda) may go when the user does.
     PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/rocm/bin:/usr/local/cuda/bin:/snap/bin:$PATH"
     export LC_ALL PATH
@@ -22,7 +23,25 @@ main() {
 say() { [ -z "$2" ] || printf '%s\t%s\n' "$1" "$(printf '%s' "$2" | tr '\n\t' '  ')"; }
 lines() { while IFS= read -r line; do say "$1" "$line"; done; }
 have() { command -v "$1" >/dev/null 2>&1; }
-patient() { if have timeout; then timeout 20 "$@"; else "$@"; fi; }
+# Runs a command, for so long. One that is stuck in a driver cannot even be killed: it is left behind.
+patient() {
+    where=$(mktemp -d /dev/shm/dstack-look.XXXXXX 2>/dev/null) || where=$(mktemp -d 2>/dev/null) || where=
+    have timeout && set -- timeout -s KILL "$PATIENCE" "$@"
+    [ -n "$where" ] || { "$@"; return; }
+    ("$@" >"$where/said" 2>"$where/complained"; echo $? >"$where/code") >/dev/null 2>&1 &
+    waited=0
+    while [ ! -s "$where/code" ] && [ "$waited" -lt $(((PATIENCE + 1) * 20)) ]; do
+        sleep 0.05 2>/dev/null || sleep 1
+        waited=$((waited + 1))
+    done
+    code=$(cat "$where/code" 2>/dev/null)
+    case $code in
+        '' | 124 | 137) echo "no answer within $PATIENCE s" ;;
+        *) cat "$where/said"; cat "$where/complained" >&2 ;;
+    esac
+    rm -rf "$where"
+    return "${code:-124}"
+}
 content() { [ -r "$2" ] && say "$1" "$(cat "$2" 2>/dev/null)"; }
 
 pythons() {

@@ -46,6 +46,33 @@ def test_a_gpu_in_mig_mode_is_as_many_as_its_parts():
     assert {p.bus_id for p in parts} == {"0001:00:00.0"}
 
 
+def test_a_gpu_that_is_lost_is_no_gpu_and_the_others_are(tmp_path):
+    text = read("nvidia-smi-facts.csv") + "2, [GPU is lost], [GPU is lost], [GPU is lost], , 00000000:3B:00.0, [N/A]\n"
+    assert [gpu.index for gpu in nvidia(text)] == [0, 1]
+
+
+@pytest.mark.parametrize("said", ["GPU is lost", "GPU requires reset", "Unknown Error"])
+def test_words_in_place_of_values_are_a_failure_of_that_gpu(said):
+    row = dict.fromkeys(gpu_nvidia.HEALTH, f"[{said}]") | {"pci.bus_id": "00000000:3B:00.0"}
+    assert gpu_nvidia.judge(row, []) == (FAILURE, f"nvidia-smi says: {said}")
+
+
+def test_values_that_are_not_available_are_no_fault():
+    row = dict.fromkeys(gpu_nvidia.HEALTH, "[N/A]") | {"pci.bus_id": "00000000:3B:00.0"}
+    assert gpu_nvidia.judge(row, []) == (HEALTHY, "")
+
+
+def test_a_gpu_without_memory_of_its_own_has_the_machines():
+    (gpu,) = nvidia("0, GPU-1, NVIDIA GB10, [N/A], 580.82.09, 0000000F:01:00.0, [N/A]\n")
+    assert gpu.memory_bytes > 0 and gpu.name == "GB10" and gpu.bus_id == "000f:01:00.0"
+
+
+def test_sixteen_gpus_keep_their_numbers_and_addresses():
+    row = "{n}, GPU-{n}, NVIDIA H200, 143771, 570.86.15, 00000000:{n:02X}:00.0, Disabled\n"
+    found = nvidia("".join(row.format(n=n) for n in range(16)))
+    assert [(gpu.index, gpu.bus_id) for gpu in found] == [(n, f"0000:{n:02x}:00.0") for n in range(16)]
+
+
 def test_nvidia_health_says_what_is_wrong_with_which_gpu():
     rows = gpu_nvidia.table(gpu_nvidia.HEALTH, read("nvidia-smi-health.csv"))
     faults = gpu_nvidia.xids(read("dmesg-xid.txt"))

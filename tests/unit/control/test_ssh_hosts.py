@@ -154,6 +154,25 @@ def test_a_reboot_is_told_from_a_network_cut():
     assert "The host was rebooted and answers again" in messages(rebooted)
 
 
+def test_a_host_that_lost_an_accelerator_takes_no_jobs_until_its_fleet_is_applied_again():
+    fleet = hosts("a", seeded=True)
+    eight = host(fleet, offer=offer("ssh", backend="ssh", gpu="H100", gpus=8))
+    seven = eight.replace(host=changed(host_decides(eight, LinkUp(host=HostInfo(gpus=7))), eight)["host"])
+    assert seven.host is not None and seven.host.health == "failure"
+    (told,) = candidates(_asks(), [fleet], [seven], ()).report.hosts
+    assert told.reason.startswith("unhealthy: the accelerators failed: the host has only 7 of the 8 accelerators")
+    assert changed(fleet_decides(hosts("a"), seven), seven)["setup_requested_at"] == T0
+    now = InstanceCreated(data=_data(), offer=offer("ssh", gpu="H100", gpus=7), report=HostReport(hostname="a"))
+    fields = changed(host_decides(seven, now), seven)
+    assert fields["host"].health == "healthy" and len(fields["offer"].resources.gpus) == 7
+
+
+def test_an_accelerator_that_failed_by_itself_keeps_its_own_words():
+    eight = host(hosts("a"), offer=offer("ssh", backend="ssh", gpu="H100", gpus=8))
+    said = HostInfo(gpus=7, health="failure", health_message="GPU 1: it is not there any more")
+    assert changed(host_decides(eight, LinkUp(host=said)), eight)["host"].health_message == said.health_message
+
+
 def test_another_version_of_the_agent_is_an_event():
     one = host(hosts("a"), host=HostInfo(hostname="h", agent_version="0.1"))
     again = host_decides(one, LinkUp(host=HostInfo(hostname="h", agent_version="0.2")))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,21 @@ def test_the_script_runs_in_every_shell_and_tells_this_machine(shell: str) -> No
     assert seen.python is not None
     assert seen.disk_free_bytes
     assert done.returncode == 0 and "syntax" not in done.stderr
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_tool_that_hangs_in_its_driver_is_given_up_and_told(shell: str, tmp_path: Path) -> None:
+    command = shell.split()
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"there is no {command[0]}")
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\ntrap '' TERM\nexec sleep 600\n")
+    tool.chmod(0o755)
+    script = SCRIPT.replace('PATH="/usr/local/sbin', f'PATH="{tmp_path}:/usr/local/sbin')
+    env = {**os.environ, "DSTACK_LOOK_PATIENCE_S": "1"}
+    done = subprocess.run([*command, "-s"], input=script, capture_output=True, text=True, timeout=60, env=env)
+    seen = parse(done.stdout)
+    assert seen.get("nvidia_error") == "no answer within 1 s" and seen.has("arch")
 
 
 def test_greetings_and_warnings_of_the_account_are_passed_over() -> None:

@@ -75,11 +75,16 @@ def _create(d: Draft[Fleet], host: RemoteHost) -> None:
 
 def _revisit(d: Draft[Fleet], instance: Instance, host: RemoteHost) -> None:
     """What changed for the host, and what was wrong with it, is a reason to look at it again."""
-    wrong = instance.unreachable_since is not None or instance.status not in _SET_UP
-    if instance.remote == host and not wrong:
+    if instance.remote == host and in_order(instance):
         return
     d.change(instance, remote=host, setup_requested_at=d.now)
     d.wake(instance.ref)
+
+
+def in_order(instance: Instance) -> bool:
+    """Whether the host can be used as it is; one that cannot is looked at anew when its fleet is applied again."""
+    failed = instance.host is not None and instance.host.health == "failure"
+    return instance.status in _SET_UP and instance.unreachable_since is None and not failed
 
 
 def _let_go(d: Draft[Fleet], instances: list[Instance]) -> None:

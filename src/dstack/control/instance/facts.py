@@ -28,6 +28,8 @@ from dstack.model.observation import (
 )
 from dstack.model.row import Ref
 
+FEWER = "the host has only"
+
 
 @dataclass(slots=True)
 class Facts:
@@ -106,6 +108,8 @@ def _created(d: Draft[Instance], facts: Facts, created: InstanceCreated) -> None
         facts.end = (Reason.ERROR, f"{d.row.remote.key}: blocks: {blocks.reason}")
         return
     d.set(offer=created.offer, total_blocks=blocks)
+    if d.row.host is not None and d.row.host.health_message.startswith(FEWER):
+        _take_host(d, d.row.host.model_copy(update={"health": "healthy", "health_message": ""}))
 
 
 def _link_up(d: Draft[Instance], facts: Facts, host: HostInfo) -> None:
@@ -125,7 +129,8 @@ def _health(d: Draft[Instance], found: HostHealth) -> None:
 
 
 def _take_host(d: Draft[Instance], host: HostInfo) -> None:
-    """Accelerators that fail take the host out of placement; jobs that run there go on."""
+    """Accelerators that fail, or are not there any more, take the host out of placement; jobs that run there go on."""
+    host = _counted(d.row, host)
     before = d.row.host.health if d.row.host is not None else "healthy"
     was = d.row.host.agent_version if d.row.host is not None else ""
     if was and host.agent_version and host.agent_version != was:
@@ -137,6 +142,19 @@ def _take_host(d: Draft[Instance], host: HostInfo) -> None:
     d.event(f"Instance health changed {before.upper()} -> {host.health.upper()}{words}", wording.target(d.row))
     if before == "failure":
         d.wake(queue_ref(d.row.project_id))
+
+
+def _counted(row: Instance, host: HostInfo) -> HostInfo:
+    """A host of one's own that has fewer accelerators than it was taken in with would fail the jobs that count on them.
+
+    The vendors' tools leave out a device that fell off its bus when they are asked for the first time after a reboot.
+    """
+    had = len(row.offer.resources.gpus)
+    if row.remote is None or host.gpus >= had or host.health == "failure":
+        return host
+    words = f"{FEWER} {host.gpus} of the {had} accelerators with which it was taken in; "
+    words += "where that is meant, apply the fleet again"
+    return host.model_copy(update={"health": "failure", "health_message": words})
 
 
 def _link_down(d: Draft[Instance], facts: Facts, message: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dstack.control.fleet.hosts import in_order
 from dstack.control.instance.remarks import remark
 from dstack.errors import DstackError
 from dstack.model.fleet import Fleet, FleetSpec
@@ -114,8 +115,7 @@ def _unusable(host: str, found: Any) -> list[str]:
 def _state(instance: Instance | None, host: Any) -> str:
     if instance is None or instance.leaving:
         return NEW
-    in_order = instance.status in (InstanceStatus.IDLE, InstanceStatus.BUSY) and instance.unreachable_since is None
-    return STAYS if in_order and instance.remote == host else AGAIN
+    return STAYS if in_order(instance) and instance.remote == host else AGAIN
 
 
 async def _living(connection: AsyncConnection, fleet: Fleet | None) -> list[Instance]:
