@@ -13,7 +13,7 @@ from dstack.control.fleet.hosts import in_order
 from dstack.control.instance.remarks import remark
 from dstack.errors import DstackError
 from dstack.model.fleet import Fleet, FleetSpec
-from dstack.model.instance import Instance, InstanceStatus
+from dstack.model.instance import Instance
 from dstack.model.job import Job
 from dstack.server.auth.cipher import Cipher
 from dstack.server.services.fleets import keys
