@@ -1,8 +1,12 @@
-"""What a job asks for beside code: the way to the server, secrets, arguments, profiles."""
+"""What a job asks for beside code: the way to the server, secrets, private images, arguments, profiles."""
 
 from __future__ import annotations
 
+import pytest
+
+from support.docker_engine import call
 from support.product import Product
+from support.registry import PASSWORD, USER, standing_registry
 
 
 def test_a_job_that_asks_for_it_reaches_the_server(dstack: Product):
@@ -27,6 +31,25 @@ def test_secrets_are_filled_in_and_missing_ones_are_the_jobs_reason(dstack: Prod
     assert "canary-4711" not in dstack.server_log
     for name in ("1bad", "-bad", "b.ad", "b ad"):
         assert dstack.cli("secret", "set", "--", name, "x").code == 1
+
+
+@pytest.mark.docker
+def test_a_private_image_runs_with_a_password_from_a_secret_and_a_wrong_one_is_the_reason(
+    docker_product: Product, docker_engine: str
+):
+    docker_product.cli("secret", "set", "registry", PASSWORD).ok()
+    with standing_registry() as address:
+        image = f"{address}/team/app:1"
+        auth = "registry_auth: {username: '${{ env.WHO }}', password: '${{ secrets.registry }}'}"
+        more = f"image: {image}\n{auth}\nenv: [WHO={USER}]"
+        file = docker_product.task("private", "echo pulled", more=more)
+        assert docker_product.cli("apply", "-y", "-f", file).ok().out.endswith("pulled\n")
+        call(docker_engine, "DELETE", f"/images/{image}?force=1")
+        docker_product.cli("secret", "set", "registry", "not-the-password").ok()
+        refused = docker_product.cli("apply", "-y", "-f", file)
+    assert refused.code == 1 and image in refused.text
+    assert PASSWORD not in docker_product.server_log + refused.text
+    assert "not-the-password" not in docker_product.server_log + refused.text
 
 
 def test_references_that_nobody_fills_in_are_refused_at_their_place(dstack: Product):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +48,59 @@ def test_a_guarded_task_reaches_neither_the_machine_nor_metadata_until_the_agent
         leave(guarded)
         assert not rules("INPUT", "DSTACK-IN")
         assert b"the machine" in door.ssh("run", ask).stdout
+
+
+def test_a_guarded_task_reaches_no_address_of_metadata(guarded: SessionAgent, link_local: tuple[str, int]):
+    """A network of its own stands for the cloud's: the container's packets pass through the machine to it."""
+    address, port = link_local
+    door = guarded.door(guarded.task())
+    until(lambda: rules("DOCKER-USER", "DSTACK-THROUGH"), "the rules")
+    ask = f"echo | nc -w 3 {address} {port}"
+    assert b"credentials" not in door.ssh("run", ask).stdout
+    leave(guarded)
+    assert b"credentials" in door.ssh("run", ask).stdout
+
+
+@pytest.fixture
+def link_local() -> Iterator[tuple[str, int]]:
+    """(address, port) of a service in a network of its own, at a link-local address that only this test uses."""
+    name, address, port = f"dstmd{os.getpid()}", "169.254.77.77", 8077
+    inside = ["ip", "netns", "exec", name]
+    steps = [
+        ["ip", "netns", "add", name],
+        ["ip", "link", "add", f"{name[:10]}o", "type", "veth", "peer", "name", "md0", "netns", name],
+        ["ip", "addr", "add", "10.254.77.1/30", "dev", f"{name[:10]}o"],
+        ["ip", "link", "set", f"{name[:10]}o", "up"],
+        [*inside, "ip", "addr", "add", "10.254.77.2/30", "dev", "md0"],
+        [*inside, "ip", "addr", "add", f"{address}/32", "dev", "md0"],
+        [*inside, "ip", "link", "set", "md0", "up"],
+        [*inside, "ip", "link", "set", "lo", "up"],
+        [*inside, "ip", "route", "add", "default", "via", "10.254.77.1"],
+        ["ip", "route", "add", f"{address}/32", "via", "10.254.77.2"],
+    ]
+    service = None
+    try:
+        for step in steps:
+            done = run(step)
+            assert done.returncode == 0, done
+        serve = ["busybox", "nc", "-ll", "-p", str(port), "-e", "echo", "credentials"]
+        service = subprocess.Popen([*inside, *serve], stdin=subprocess.DEVNULL)
+        until(lambda: b"credentials" in answers_at(address, port), "the service")
+        yield address, port
+    finally:
+        if service is not None:
+            service.kill()
+            service.wait()
+        run(["ip", "route", "del", f"{address}/32", "via", "10.254.77.2"])
+        run(["ip", "netns", "del", name])
+
+
+def answers_at(address: str, port: int) -> bytes:
+    try:
+        with socket.create_connection((address, port), 5) as s:
+            return s.recv(100)
+    except OSError:
+        return b""
 
 
 def test_rules_that_somebody_removed_are_there_again_for_the_next_task(guarded: SessionAgent):
