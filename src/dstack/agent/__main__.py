@@ -1,4 +1,4 @@
-"""Entry point of the zipapp: `serve` runs the agent, `hold` is how the agent starts a holder."""
+"""Entry point of the zipapp: `serve` runs the agent, `hold` and `keep` are how the agent starts its companions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ def main() -> int:
         from dstack.agent import holder
 
         return holder.main(sys.argv[2:])
+    if sys.argv[1:2] == ["keep"]:
+        from dstack.agent import docker_keeper
+
+        return docker_keeper.main(sys.argv[2:])
     from dstack.agent import cli
 
     return cli.main(sys.argv[1:])

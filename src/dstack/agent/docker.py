@@ -10,9 +10,10 @@ from typing import Any, Dict, Optional
 
 from dstack.agent import processes
 from dstack.agent.docker_client import DockerClient, EngineError, EngineUnreachable
-from dstack.agent.docker_end import ending_of
+from dstack.agent.docker_end import Output, ending_of
+from dstack.agent.docker_keeping import Keeping
 from dstack.agent.docker_logs import instant
-from dstack.agent.docker_output import Output
+from dstack.agent.docker_output import StreamOutput
 from dstack.agent.docker_spec import AGENT_LABEL, TASK_LABEL, agent_label, resource_name
 from dstack.agent.docker_start import Start, remove_container, remove_network
 from dstack.agent.gpus import Gpus
@@ -44,6 +45,7 @@ class DockerRuntime:
         self._docker = client
         self._state = state
         self._gpus = gpus
+        self._keepings: Dict[str, Keeping] = {}
 
     async def launch(self, task: Task, host: Host) -> None:
         spec = _spec(task)
@@ -52,7 +54,7 @@ class DockerRuntime:
             if facts is None or facts["State"]["Status"] == "created":
                 if facts is not None:  # left half-made by an agent that died: nobody knows how far it came
                     await remove_container(self._docker, task)
-                await Start(self._docker, self._state, self._gpus).run(task, spec, host)
+                await Start(self._docker, self._state, self._gpus, self._keeping(task)).run(task, spec, host)
             facts = await self._container(task)
         except EngineUnreachable as e:
             raise TaskFailed(EXECUTOR_ERROR, str(e)) from None
@@ -61,25 +63,23 @@ class DockerRuntime:
         self._note_start(task, spec, facts, host)
 
     async def wait(self, task: Task, host: Host) -> Ending:
-        spec = _spec(task)
-        output = Output(self._docker, task, spec.log_quota_bytes_per_hour, str(task.memo.get("log_path", "")))
+        output: Output = self._keeping(task)
+        if not output.is_needed:
+            output = StreamOutput(self._docker, task, _spec(task).log_quota_bytes_per_hour)
         copying = asyncio.ensure_future(output.copy())
         ended = asyncio.ensure_future(self._until_end(task))
+        limiting = asyncio.ensure_future(self._kill_when_exceeded(task, output))
         try:
             await asyncio.wait([copying, ended], return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
                 copying.result()  # raises what went wrong; otherwise the log came to an end before the container
-                while output.over_quota and not ended.done():
-                    await self.kill(task)
-                    await asyncio.wait([ended], timeout=KILL_AGAIN_S)
             facts, engine_was_away = await ended
             output.no_more()
             await copying
         finally:
-            for each in (copying, ended):
+            for each in (copying, ended, limiting):
                 each.cancel()
-            await asyncio.gather(copying, ended, return_exceptions=True)
-            output.close()
+            await asyncio.gather(copying, ended, limiting, return_exceptions=True)
         return ending_of(task, facts, engine_was_away, output)
 
     async def stop(self, task: Task, grace_s: float) -> None:
@@ -104,6 +104,8 @@ class DockerRuntime:
     async def abandon(self, task: Task) -> None:
         await remove_container(self._docker, task)
         await remove_network(self._docker, resource_name(task.id))
+        await self._keeping(task).finish()
+        del self._keepings[task.id]
 
     async def metrics(self, task: Task) -> TaskMetrics:
         path = "/containers/%s/stats" % resource_name(task.id)
@@ -148,6 +150,18 @@ class DockerRuntime:
         host.changed(task)
 
     # Run.
+
+    def _keeping(self, task: Task) -> Keeping:
+        if task.id not in self._keepings:
+            quota = task.spec.log_quota_bytes_per_hour if task.spec is not None else 0
+            self._keepings[task.id] = Keeping(task, quota)
+        return self._keepings[task.id]
+
+    async def _kill_when_exceeded(self, task: Task, output: Output) -> None:
+        await output.exceeded.wait()
+        while True:
+            await self.kill(task)
+            await asyncio.sleep(KILL_AGAIN_S)
 
     async def _until_end(self, task: Task) -> tuple[Optional[Facts], bool]:
         """(the container when it has ended, or None when it is gone; whether the engine was away meanwhile)."""

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Union
 
 from dstack.agent import logfile, processes
+from dstack.agent.docker_keeping import Keeping
 from dstack.agent.docker_logs import instant
-from dstack.agent.docker_output import Output
+from dstack.agent.docker_output import StreamOutput
 from dstack.agent.machine import Ending, Task
 from dstack.agentapi.wire import CONTAINER_REMOVED, ENGINE_RESTARTED, HOST_REBOOTED, LOG_QUOTA, OOM, START_FAILED
 
 # How the engine's init says, in the log, that the job's program is not there.
 INIT_FAILED = re.compile(rb"\A\[FATAL tini \(\d+\)\] (exec [^\r\n]* failed: [^\r\n]*)")
 
+Output = Union[Keeping, StreamOutput]
+
 
 def ending_of(task: Task, facts: Optional[Dict[str, Any]], engine_was_away: bool, output: Output) -> Ending:
     """`facts` is the engine's inspection of the ended container; None when it is gone."""
     rebooted = task.boot_id != processes.boot_id()
     if facts is None:
-        if output.over_quota:
+        if output.exceeded.is_set():
             return Ending(None, LOG_QUOTA, output.quota_message, failed=True)
         if rebooted:
             return Ending(None, HOST_REBOOTED, "The machine was restarted while the job ran", failed=True)
@@ -27,7 +30,7 @@ def ending_of(task: Task, facts: Optional[Dict[str, Any]], engine_was_away: bool
     state = facts["State"]
     code = int(state.get("ExitCode") or 0)
     end = Ending(code, finished_at=instant(state.get("FinishedAt") or ""))
-    if output.over_quota:
+    if output.exceeded.is_set():
         return _failed(end, LOG_QUOTA, output.quota_message)
     if state.get("OOMKilled") and code:
         end.reason = OOM

@@ -7,6 +7,7 @@ committed length and reading goes on from the committed position, so no byte is 
 from __future__ import annotations
 
 import calendar
+import itertools
 import json
 import os
 import struct
@@ -26,6 +27,7 @@ MARK_BYTES = 256
 GAP = (
     b"[dstack] An unknown number of bytes of log were lost: the job printed more than the engine keeps (%d MB) unread\n"
 )
+SAME_MOMENT = len("2026-01-02T03:04:05.12")  # what of a time tells it to 0.01 s
 MAX_FILES, FILE_MB = 5, 20
 LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "%dm" % FILE_MB, "max-file": str(MAX_FILES)}}
 
@@ -60,6 +62,11 @@ class LogSink:
         if data.endswith(b"\r"):  # its LF may be in the next piece
             data, self._held = data[:-1], b"\r"
         self._put(data, at)
+
+    def take(self, data: bytes, at: float) -> None:
+        """Write and commit what a terminal of our own gave, which is what the program wrote."""
+        self._put(data, at)
+        self.commit(self.inode, self.offset, self.mark)
 
     def note_gap(self, at: float) -> None:
         self._put(b"\n" + GAP % (MAX_FILES * FILE_MB), at)
@@ -197,22 +204,10 @@ class JsonFileTail:
 
     def _take(self, lines: List[bytes]) -> None:
         """Lines of one moment go into the log together: one record in the index for them."""
-        pieces: List[bytes] = []
-        first = 0.0
-        for line in lines:
-            try:
-                entry: Dict[str, Any] = json.loads(line)
-                data, at = entry["log"].encode("utf-8", "replace"), self._clock.instant(entry["time"])
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # a line that the engine itself left torn when it was killed
-            if pieces and at - first >= logfile.RESOLUTION_S:
-                self._sink.write(b"".join(pieces), first)
-                pieces = []
-            if not pieces:
-                first = at
-            pieces.append(data)
-        if pieces:
-            self._sink.write(b"".join(pieces), first)
+        for _, group in itertools.groupby(_entries(lines), key=lambda entry: entry[1][:SAME_MOMENT]):
+            together = list(group)
+            data = "".join([text for text, _ in together]).encode("utf-8", "replace")
+            self._sink.write(data, self._clock.instant(together[0][1]))
 
 
 class _EngineClock:
@@ -236,6 +231,29 @@ def instant(text: str) -> Optional[float]:
         return _EngineClock().instant(text) if not text.startswith("0001") else None
     except ValueError:
         return None
+
+
+def _entries(lines: List[bytes]) -> List[Tuple[str, str]]:
+    """(what was printed, when) of each line; what the engine left torn when it was killed is left out."""
+    try:
+        found = [(entry["log"], entry["time"]) for entry in json.loads(b"[%s]" % b",".join(lines))]
+        if len(found) == len(lines) and _is_text(found):  # else two torn lines make one that looks whole
+            return found
+    except (ValueError, KeyError, TypeError):
+        pass  # one by one, then
+    whole = []
+    for line in lines:
+        try:
+            entry: Dict[str, Any] = json.loads(line)
+            found = [(entry["log"], entry["time"])]
+        except (ValueError, KeyError, TypeError):
+            continue
+        whole += found if _is_text(found) else []
+    return whole
+
+
+def _is_text(entries: List[Tuple[str, str]]) -> bool:
+    return all(isinstance(text, str) and isinstance(at, str) and at[10:11] == "T" for text, at in entries)
 
 
 def _line_ends_at(fd: int, offset: int) -> bool:

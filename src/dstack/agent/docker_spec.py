@@ -8,6 +8,7 @@ import re
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from dstack.agent.docker_logs import LOG_CONFIG
+from dstack.agent.docker_terminal import mount_of, onto_terminal
 from dstack.agent.gpu_options import Options, infiniband, merge
 from dstack.agent.runtime import place_variables
 from dstack.agentapi.wire import TaskSpec
@@ -33,9 +34,20 @@ def agent_label(state: str) -> str:
 
 
 def container_body(
-    spec: TaskSpec, state: str, working_dir: str, init: bool, extras: Sequence[Options] = (), repo_dir: str = ""
+    spec: TaskSpec,
+    state: str,
+    working_dir: str,
+    init: bool,
+    extras: Sequence[Options] = (),
+    repo_dir: str = "",
+    terminal: str = "",
 ) -> Dict[str, Any]:
-    """The body of `POST /containers/create`; `extras` (accelerators, mounts) are merged into it, the later ones win."""
+    """The body of `POST /containers/create`; `extras` (accelerators, mounts) are merged into it, the later ones win.
+
+    `terminal` is the name of the one that the job's shell is to print to.
+    """
+    if terminal:
+        extras = [*extras, Options({"Mounts": [mount_of(terminal)]})]
     env = {**place_variables(working_dir, repo_dir), **spec.env}
     if spec.mpi_hostfile:
         env.setdefault("DSTACK_MPI_HOSTFILE", MPI_HOSTFILE)
@@ -52,7 +64,7 @@ def container_body(
         "WorkingDir": working_dir,
         "HostConfig": _host_config(spec, init, extras),
     }
-    entrypoint, args = command(spec)
+    entrypoint, args = command(spec, bool(terminal))
     if entrypoint is not None:
         body["Entrypoint"] = entrypoint
     if args:
@@ -63,16 +75,18 @@ def container_body(
     return body
 
 
-def command(spec: TaskSpec) -> Tuple[Optional[List[str]], List[str]]:
+def command(spec: TaskSpec, on_terminal: bool = False) -> Tuple[Optional[List[str]], List[str]]:
     """(entrypoint, arguments); None is the image's own."""
     if spec.script is None:
         return spec.entrypoint, list(spec.args)
     shell = spec.shell or "/bin/sh"
+    argv = [shell, "-c", spec.script]
     if shell.rsplit("/", 1)[-1] == "bash":
         # Only an interactive bash reads ~/.bashrc, where images set PATH up. But it also writes job-control messages
         # and "exit" into the log, and stops background jobs that read: it only loads the environment, then gives way.
-        return [shell, "-i", "-c"], ['exec "$0" -c "$1"', shell, spec.script]
-    return [shell, "-c"], [spec.script]
+        argv = [shell, "-i", "-c", 'exec "$0" -c "$1"', shell, spec.script]
+    argv = onto_terminal(shell, argv) if on_terminal else argv
+    return argv[:-1], argv[-1:]
 
 
 def bridge_name(task_id: str) -> str:

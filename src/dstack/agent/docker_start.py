@@ -10,7 +10,9 @@ from typing import Any, Dict, List
 from dstack.agent.docker_client import DockerClient, EngineError
 from dstack.agent.docker_files import find_account, own_new_folders, put_archives, put_file, resolve
 from dstack.agent.docker_images import find_image, pull_image
+from dstack.agent.docker_keeping import Keeping
 from dstack.agent.docker_spec import MPI_HOSTFILE, bridge_name, container_body, labels, resource_name, sockets_bind
+from dstack.agent.docker_terminal import TERMINAL_IN_CONTAINER
 from dstack.agent.gpu_options import Options, of_container
 from dstack.agent.gpus import Gpus
 from dstack.agent.machine import Task, TaskFailed
@@ -33,10 +35,13 @@ Facts = Dict[str, Any]  # an engine's answer
 class Start:
     """The start of one task's container."""
 
-    def __init__(self, client: DockerClient, state: str, gpus: Gpus):
+    def __init__(self, client: DockerClient, state: str, gpus: Gpus, keeping: Keeping):
         self._docker = client
         self._state = state
         self._gpus = gpus
+        self._keeping = keeping
+        self._terminal = ""  # the name of the one that the job is to print to
+        self._init = True
 
     async def run(self, task: Task, spec: TaskSpec, host: Host) -> None:
         """Raises TaskFailed, EngineUnreachable. What an earlier try left must have been removed."""
@@ -45,9 +50,11 @@ class Start:
         network = asyncio.ensure_future(self._create_network(task, spec))  # slow, and needed at the start only
         try:
             image = await self._image(task, spec, host)
-            if task.move(CREATING):
-                host.changed(task)
-            await self._create(task, spec, image, host, init=True)
+            if spec.script is not None:  # else there may be no shell in the image
+                self._terminal = await self._keeping.open_terminal(self._docker.url)
+            task.move(CREATING)
+            host.changed(task)
+            await self._create(task, spec, image, host)
             await network
             await self._start(task, spec, image, host)
         except EngineError as e:
@@ -91,29 +98,33 @@ class Start:
             if e.status != 409:
                 raise TaskFailed(CREATE_FAILED, "The task's network cannot be created: %s" % e.message) from None
 
-    async def _create(self, task: Task, spec: TaskSpec, image: Facts, host: Host, init: bool) -> None:
+    async def _create(self, task: Task, spec: TaskSpec, image: Facts, host: Host) -> None:
         """Create the container with its working directory and the code, ready to start."""
         config = image.get("Config") or {}
         user = spec.user or config.get("User") or ""
         folder = spec.working_dir
         repo_dir = next((archive.path for archive in spec.archives if archive.if_exists), "")
         if folder.startswith("~") or repo_dir.startswith("~"):
-            home = spec.home_dir or await self._home(task, spec, user, init)
+            home = spec.home_dir or await self._home(task, spec, user)
             folder = resolve(folder, home, "/") if folder else ""
             repo_dir = resolve(repo_dir, home, "/") if repo_dir.startswith("~") else repo_dir
         name = resource_name(task.id)
         extras = await self._extras(task, spec)
         folder = folder or config.get("WorkingDir") or "/"
         repo_dir = resolve(repo_dir, "", folder) if repo_dir else ""
-        body = container_body(spec, self._state, folder, init, extras, repo_dir)
+        body = container_body(spec, self._state, folder, self._init, extras, repo_dir, self._terminal)
         await self._docker.json("POST", "/containers/create", {"name": name}, body)
         task.report.working_dir, task.report.user = folder, user
         spool = os.path.join(task.directory, "spool.tar")
         if spec.mpi_hostfile:
             await put_file(self._docker, name, MPI_HOSTFILE, spec.mpi_hostfile, spool)
-        if not spec.archives and not (spec.working_dir and user) and spec.node_ssh is None:
+        if not spec.archives and not user and spec.node_ssh is None:
             return
         account = await find_account(self._docker, name, user)
+        if self._terminal:
+            os.chown(self._terminal, account.uid, -1)
+        if not spec.archives and not spec.working_dir and spec.node_ssh is None:
+            return
         if spec.node_ssh is not None:
             await put_node_files(self._docker, name, spec.node_ssh, account, spool)
         if account.uid:
@@ -132,13 +143,13 @@ class Start:
             extras.append(of_container(await self._gpus.of(task.report.gpus), built_in, engine))
         return extras
 
-    async def _home(self, task: Task, spec: TaskSpec, user: str, init: bool) -> str:
+    async def _home(self, task: Task, spec: TaskSpec, user: str) -> str:
         """The user's home in the image; only a container made from it can tell."""
         if user in ("", "root", "0"):
             return "/root"
         name = resource_name(task.id)
         await self._docker.json(
-            "POST", "/containers/create", {"name": name}, container_body(spec, self._state, "/", init)
+            "POST", "/containers/create", {"name": name}, container_body(spec, self._state, "/", self._init)
         )
         account = await find_account(self._docker, name, user)
         await remove_container(self._docker, task)
@@ -146,17 +157,25 @@ class Start:
 
     async def _start(self, task: Task, spec: TaskSpec, image: Facts, host: Host) -> None:
         path = "/containers/%s/start" % resource_name(task.id)
-        try:
+        while True:
             try:
                 await self._docker.json("POST", path)
+                return
             except EngineError as e:
-                if "docker-init" not in e.message:
-                    raise
-                await remove_container(self._docker, task)  # an engine installed without its init
-                await self._create(task, spec, image, host, init=False)
-                await self._docker.json("POST", path)
-        except EngineError as e:
-            raise TaskFailed(START_FAILED, "The container cannot be started: %s" % _plain(e.message)) from None
+                if not self._can_do_without(e.message):
+                    raise TaskFailed(START_FAILED, "The container cannot be started: %s" % _plain(e.message)) from None
+            await remove_container(self._docker, task)
+            await self._create(task, spec, image, host)
+
+    def _can_do_without(self, trouble: str) -> bool:
+        """Whether the engine failed for want of something that the next try does not ask for."""
+        if self._init and "docker-init" in trouble:
+            self._init = False  # an engine installed without its init
+        elif self._terminal and TERMINAL_IN_CONTAINER in trouble:
+            self._terminal = ""  # one that cannot mount it
+        else:
+            return False
+        return True
 
 
 async def remove_container(docker: DockerClient, task: Task) -> None:

@@ -14,19 +14,17 @@ import json
 import os
 import select
 import signal
-import struct
 import sys
 import termios
 import time
 
 from dstack.agent import processes
 from dstack.agent.logfile import NO_SPACE, LogWriter, Quota
+from dstack.agent.terminal import open_terminal, read_batch
 
-BATCH_BYTES = 256 * 1024
 MEMORY_CHECK_S = 0.5
 KILL_PATIENCE_S = 10.0
 EXIT_ROOM = 2048  # bytes taken on disk before the job starts, so that its end can be told on a full disk
-COLUMNS, ROWS = 120, 30
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -125,25 +123,9 @@ class Holder:
 
     def _copy_output(self) -> bool:
         """Move what the job printed into the log; True when the terminal is closed for good."""
-        pieces = []
-        size = 0
-        closed = False
-        while size < BATCH_BYTES:
-            try:
-                data = os.read(self.master, 65536)
-            except BlockingIOError:
-                break
-            except OSError as e:
-                if e.errno != errno.EIO:
-                    raise
-                data = b""
-            if not data:
-                closed = True
-                break
-            pieces.append(data)
-            size += len(data)
-        if pieces and self.reason != "log_quota":
-            self._write(b"".join(pieces))
+        data, closed = read_batch(self.master)
+        if data and self.reason != "log_quota":
+            self._write(data)
         return closed
 
     def _write(self, data: bytes) -> None:
@@ -261,18 +243,6 @@ def run_job(launch: dict, terminal: int, report: int) -> None:
         os.write(report, ("%s: %s" % (what, text)).encode("utf-8", "replace"))
     finally:
         os._exit(127)
-
-
-def open_terminal() -> tuple[int, int]:
-    """A pseudo-terminal that passes bytes on as the program wrote them (no LF to CRLF), and echoes nothing."""
-    master, slave = os.openpty()
-    mode = termios.tcgetattr(slave)
-    mode[1] &= ~termios.OPOST
-    mode[3] &= ~termios.ECHO
-    termios.tcsetattr(slave, termios.TCSANOW, mode)
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    os.set_blocking(master, False)
-    return master, slave
 
 
 def become_subreaper() -> None:

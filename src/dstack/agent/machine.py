@@ -86,7 +86,6 @@ class Task:
     # Fired when the log has grown, or when the task has ended.
     log_grew: Wakeup = field(default_factory=Wakeup)
     # Fired when somebody begins to wait for the log.
-    log_wanted: Wakeup = field(default_factory=Wakeup)
     stop_ordered: Wakeup = field(default_factory=Wakeup)
 
     @property

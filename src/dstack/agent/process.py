@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 from dstack.agent import archives, mounts, processes
+from dstack.agent.companion import Companion
 from dstack.agent.gpu_options import of_process
 from dstack.agent.gpus import Gpus
 from dstack.agent.machine import Ending, Task, TaskFailed
@@ -43,7 +41,6 @@ from dstack.agentapi.wire import (
 )
 
 ABANDON_PATIENCE_S = 15.0
-REAP_PATIENCE_S = 1.0
 
 
 class ProcessRuntime:
@@ -55,11 +52,11 @@ class ProcessRuntime:
         self._state = state
         self._gpus = gpus or Gpus()
         self._abandon_patience_s = abandon_patience_s
-        self._started: Dict[str, subprocess.Popen] = {}
+        self._holders: Dict[str, Companion] = {}
 
     async def launch(self, task: Task, host: Host) -> None:
         spec = _spec(task)
-        if await _was_started(task):
+        if await self._was_started(task):
             return  # by an agent that died at once: `wait` takes it from here
         refuse_what_needs_an_engine(spec)
         if task.report.state != CREATING:
@@ -95,10 +92,13 @@ class ProcessRuntime:
             "memory_limit_bytes": spec.memory_limit_bytes,
             "log_quota_bytes_per_hour": spec.log_quota_bytes_per_hour,
         }
-        self._spawn(task, launch)
+        try:
+            self._holder(task).start("hold", launch)
+        except OSError as e:
+            raise TaskFailed(START_FAILED, "The job's holder cannot be started: %s" % e.strerror) from None
 
     async def wait(self, task: Task, host: Host) -> Ending:
-        await self._until_holder_ends(task, host)
+        await self._holder(task).watch(lambda: self._look(task, host))
         self._reap(task)
         record = _record(task, "exit.json")
         if record is not None:
@@ -114,9 +114,8 @@ class ProcessRuntime:
         if task.boot_id != processes.boot_id():
             raise TaskFailed(HOST_REBOOTED, "The machine was restarted while the job ran")
         await self.kill(task)
-        trouble = _last_line(_path(task, "holder.err"))
-        what = "failed: %s" % trouble if trouble else "was killed"
-        raise TaskFailed(EXECUTOR_ERROR, "The process that held the job's terminal %s" % what)
+        trouble = self._holder(task).trouble
+        raise TaskFailed(EXECUTOR_ERROR, "The process that held the job's terminal %s" % trouble)
 
     async def stop(self, task: Task, grace_s: float) -> None:
         self._order(task, signal_number(_spec(task).stop_signal), grace_s)
@@ -127,7 +126,7 @@ class ProcessRuntime:
 
     async def abandon(self, task: Task) -> None:
         deadline = time.monotonic() + self._abandon_patience_s
-        while _holder_alive(task) and time.monotonic() < deadline:
+        while self._holder(task).alive() and time.monotonic() < deadline:
             self._order(task, 0, 0.0)
             await asyncio.sleep(0.02)  # a holder that is just starting has not opened its end yet
         self._reap(task)
@@ -145,7 +144,7 @@ class ProcessRuntime:
 
     async def remove(self, task: Task) -> None:
         await self.abandon(task)
-        if _holder_alive(task):
+        if self._holder(task).alive():
             raise TaskFailed(EXECUTOR_ERROR, "the job's processes cannot be ended")
         mounts.unlink(task)
 
@@ -160,63 +159,21 @@ class ProcessRuntime:
                     CREATE_FAILED, "The code cannot be unpacked to %s: %s" % (target, e.strerror)
                 ) from None
 
-    def _spawn(self, task: Task, launch: Dict[str, Any]) -> None:
-        """Start the holder. It is told apart from one that never started by the FIFO whose other end it inherits."""
-        for name in ("wake", "control"):
-            try:
-                os.mkfifo(_path(task, name), 0o600)
-            except FileExistsError:
-                pass
-        reading = os.open(_path(task, "wake"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        writing = os.open(_path(task, "wake"), os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            holder = subprocess.Popen(
-                [sys.executable, "-IS", *_this_program(), "hold", task.directory, str(writing)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=_trouble_file(task),
-                pass_fds=[writing],
-                start_new_session=True,
-            )
-        except OSError as e:
-            raise TaskFailed(START_FAILED, "The job's holder cannot be started: %s" % e.strerror) from None
-        finally:
-            os.close(writing)
-            os.close(reading)
-        self._started[task.id] = holder
-        stdin = holder.stdin
-        if stdin is not None:
-            try:
-                stdin.write(json.dumps(launch).encode())  # through a pipe: secrets are in nobody's argv and in no file
-                stdin.close()
-            except BrokenPipeError:
-                pass  # it died at once; `wait` says so
+    def _holder(self, task: Task) -> Companion:
+        return self._holders.setdefault(task.id, Companion(task.directory))
 
-    async def _until_holder_ends(self, task: Task, host: Host) -> None:
-        try:
-            fd = os.open(_path(task, "wake"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return
-        loop = asyncio.get_running_loop()
-        ended = loop.create_future()
+    async def _was_started(self, task: Task) -> bool:
+        """Whether an earlier agent started the job. A holder that it left half-instructed ends by itself."""
+        while _record(task, "holder.json") is None and _record(task, "exit.json") is None:
+            if not self._holder(task).alive():
+                return _record(task, "exit.json") is not None
+            await asyncio.sleep(0.01)
+        return True
 
-        def look() -> None:
-            alive = _drain(fd)
-            if task.report.state == CREATING or task.report.started_at is None:
-                self._note_start(task, host)
-            task.log_grew.fire()
-            if not alive and not ended.done():
-                loop.remove_reader(fd)
-                ended.set_result(None)
-
-        try:
-            look()
-            if not ended.done():
-                loop.add_reader(fd, look)
-                await ended
-        finally:
-            loop.remove_reader(fd)
-            os.close(fd)
+    def _look(self, task: Task, host: Host) -> None:
+        if task.report.state == CREATING or task.report.started_at is None:
+            self._note_start(task, host)
+        task.log_grew.fire()
 
     def _note_start(self, task: Task, host: Host) -> None:
         holder = _record(task, "holder.json")
@@ -230,30 +187,11 @@ class ProcessRuntime:
 
     def _order(self, task: Task, number: int, grace_s: float) -> bool:
         """Tell the holder. False when it is not there, or not yet: then `_note_start` gives the order again."""
-        try:
-            fd = os.open(_path(task, "control"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as e:
-            if e.errno not in (errno.ENXIO, errno.ENOENT):
-                raise
-            return False
-        try:
-            os.write(fd, b"%d %.3f\n" % (number, grace_s))
-        except OSError:
-            pass  # a full FIFO holds orders enough
-        finally:
-            os.close(fd)
-        return True
+        return self._holder(task).order(b"%d %.3f" % (number, grace_s))
 
     def _reap(self, task: Task) -> None:
-        """Take the exit status of a holder that ended. One that cannot be ended must not hold up the agent."""
-        holder = self._started.get(task.id)
-        if holder is None:
-            return
-        try:
-            holder.wait(REAP_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            return  # asked again when the task is removed
-        del self._started[task.id]
+        if self._holder(task).reap():
+            del self._holders[task.id]  # else asked again when the task is removed
 
 
 def _repo_folder(spec: TaskSpec, cwd: str, home: str) -> str:
@@ -266,50 +204,6 @@ def _spec(task: Task) -> TaskSpec:
     if task.spec is None:
         raise TaskFailed(EXECUTOR_ERROR, "the task was stopped before it was started")
     return task.spec
-
-
-def _this_program() -> List[str]:
-    """How to start this agent's code again: the zipapp, or the package in a source tree."""
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    if os.path.isfile(here):
-        return [here]
-    return ["-c", "import sys; sys.path.insert(0, %r); from dstack.agent.__main__ import main; main()" % here]
-
-
-def _trouble_file(task: Task) -> int:
-    return os.open(_path(task, "holder.err"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-
-
-async def _was_started(task: Task) -> bool:
-    """Whether an earlier agent started the job. A holder that it left half-instructed ends by itself."""
-    while _record(task, "holder.json") is None and _record(task, "exit.json") is None:
-        if not _holder_alive(task):
-            return _record(task, "exit.json") is not None
-        await asyncio.sleep(0.01)
-    return True
-
-
-def _holder_alive(task: Task) -> bool:
-    try:
-        fd = os.open(_path(task, "wake"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        return bool(os.read(fd, 1) != b"")
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-
-
-def _drain(fd: int) -> bool:
-    """Empty the FIFO; False when nobody has its other end any more."""
-    while True:
-        try:
-            if not os.read(fd, 65536):
-                return False
-        except BlockingIOError:
-            return True
 
 
 def _kill_strays(task: Task) -> None:
@@ -335,15 +229,6 @@ def _record(task: Task, name: str) -> Optional[Dict[str, Any]]:
             return json.loads(f.read().decode())
     except (OSError, ValueError):
         return None
-
-
-def _last_line(path: str) -> str:
-    try:
-        with open(path, "rb") as f:
-            lines = f.read(65536).decode("utf-8", "replace").strip().splitlines()
-    except OSError:
-        return ""
-    return lines[-1] if lines else ""
 
 
 def _path(task: Task, name: str) -> str:

@@ -109,7 +109,6 @@ class Routes:
         deadline = time.monotonic() + min(MAX_WAIT_S, _number(request, "wait", 0))
         while task.log_size <= offset and not task.ended:
             remaining = deadline - time.monotonic()
-            task.log_wanted.fire()
             if remaining <= 0 or not await task.log_grew.wait(remaining):
                 break
         ended, size = task.ended, task.log_size

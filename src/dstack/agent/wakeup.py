@@ -14,11 +14,6 @@ class Wakeup:
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future] = set()
 
-    @property
-    def awaited(self) -> bool:
-        """Whether somebody waits just now."""
-        return bool(self._waiting)
-
     def fire(self) -> None:
         for future in self._waiting:
             if not future.done():

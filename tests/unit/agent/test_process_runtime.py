@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from dstack.agent.companion import Companion
 from dstack.agent.machine import TaskFailed, new_task
 from dstack.agent.process import ProcessRuntime
 from dstack.agentapi.wire import TaskSpec
@@ -35,7 +36,7 @@ async def test_a_task_whose_processes_cannot_be_ended_is_not_removed_and_does_no
 ):
     runtime = ProcessRuntime(abandon_patience_s=0.1)
     task = new_task(TaskSpec(id="t"), str(tmp_path), "boot")
-    runtime._started[task.id] = stuck_holder
+    runtime._holders[task.id] = Companion(str(tmp_path), stuck_holder)
 
     with pytest.raises(TaskFailed, match="cannot be ended"):
         await asyncio.wait_for(runtime.remove(task), 30)

@@ -1,0 +1,148 @@
+"""The keeper: a process per container that takes what the job prints into the task's log, whoever else dies.
+
+It holds the master of the terminal that the job's shell prints to, and follows what the engine itself recorded (what
+went to the container's own terminal; everything, where the job has no shell of ours). It takes orders, one a line, from
+the FIFO `control`: `tail PATH`, and `end` when the container has ended. The agent has the other end of the FIFO `wake`:
+a byte says that something changed, end of file that the keeper is gone. A job that prints faster than the disk takes it
+waits, as on any terminal; one that exceeds its quota is told by the file `over_quota`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+from dstack.agent.docker_logs import JsonFileTail, LogSink
+from dstack.agent.logfile import NO_SPACE
+from dstack.agent.notices import Notices
+from dstack.agent.terminal import read_batch
+
+OVER_QUOTA = "over_quota"
+LOOK_S = 5.0  # at whether the task's folder is still there
+LOOK_UNTOLD_S = 0.05  # at the engine's file where the kernel does not tell of changes
+DRAIN_S = 10.0  # after the container's end nobody holds its terminal any more
+KEPT_ALIVE = -900  # out of memory: the job goes first
+
+
+def main(argv: list[str]) -> int:
+    """`argv` is the task's folder, then inherited descriptors: `wake`, and master and slave of a terminal, if any."""
+    os.chdir(argv[0])
+    descriptors = [int(number) for number in argv[1:]]
+    for fd in descriptors:
+        os.set_inheritable(fd, False)
+        os.set_blocking(fd, False)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    _be_spared()
+    quota = json.loads(sys.stdin.buffer.read().decode())["log_quota_bytes_per_hour"]
+    wake, master, slave = (*descriptors, -1, -1)[:3]
+    Keeper(quota, wake, master, slave).run()
+    return 0
+
+
+class Keeper:
+    def __init__(self, quota_bytes_per_hour: int, wake: int, master: int, slave: int):
+        self._sink = LogSink(".", quota_bytes_per_hour)
+        self._wake = wake
+        # Opened for both directions: with the keeper itself as a writer there is never an end of file on it.
+        self._control = os.open("control", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._master = master
+        self._slave = slave  # held until the end: between two programs nobody else may hold it
+        self._tail: JsonFileTail | None = None
+        self._notices: Notices | None = None
+        self._more = False  # of the engine's record, most likely
+        self._orders = b""
+        self._ending = False
+        self._told_quota = False
+
+    def run(self) -> None:
+        self._poke()  # orders are taken from here on
+        while not self._ending:
+            if not os.path.exists("control"):
+                return  # the task was removed, or the whole agent
+            self._turn()
+        self._drain()
+        self._sink.finish()
+        self._sink.close()
+
+    def _turn(self) -> None:
+        watched = [self._control]
+        timeout_s = LOOK_S
+        if self._master >= 0:
+            watched.append(self._master)
+        if self._notices is not None:
+            watched.append(self._notices.fd)
+        elif self._tail is not None:
+            timeout_s = LOOK_UNTOLD_S
+        ready, _, _ = select.select(watched, [], [], 0.0 if self._more else timeout_s)
+        if self._master in ready:
+            self._copy_terminal()
+        if self._notices is not None and self._notices.fd in ready:
+            self._notices.drain()
+        self._more = self._step()
+        if self._control in ready:
+            self._obey()
+
+    def _obey(self) -> None:
+        *lines, self._orders = (self._orders + os.read(self._control, 65536)).split(b"\n")
+        for line in lines:
+            word, _, rest = line.partition(b" ")
+            if word == b"end":
+                self._ending = True
+            elif word == b"tail" and self._tail is None:
+                path = os.fsdecode(rest)
+                self._notices = Notices.of_folder(os.path.dirname(path))  # before the first look: nothing is missed
+                self._tail, self._more = JsonFileTail(path, self._sink), True
+
+    def _copy_terminal(self) -> bool:
+        """True when nobody can print to it any more."""
+        data, closed = read_batch(self._master)
+        if data:
+            self._sink.take(data, time.time())
+            self._poke()
+        return closed
+
+    def _step(self) -> bool:
+        """A piece of the engine's record; False when there was none."""
+        if self._tail is None or not self._tail.step():
+            return False
+        self._poke()
+        return True
+
+    def _drain(self) -> None:
+        """The container has ended: what it printed is on the way, and nothing follows."""
+        if self._master >= 0:
+            os.close(self._slave)
+            deadline = time.monotonic() + DRAIN_S
+            while not self._copy_terminal() and time.monotonic() < deadline:
+                select.select([self._master], [], [], 0.1)
+        while self._step():
+            pass
+
+    def _poke(self) -> None:
+        if self._sink.over_quota and not self._told_quota:
+            self._tell_quota()
+        try:
+            os.write(self._wake, b".")
+        except (BlockingIOError, BrokenPipeError):
+            pass  # a full pipe wakes the agent just as well, and a dead agent looks for itself when it is back
+
+    def _tell_quota(self) -> None:
+        try:
+            os.close(os.open(OVER_QUOTA, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._told_quota = True
+        except OSError as e:
+            if e.errno not in NO_SPACE:
+                raise  # else told with the next piece
+
+
+def _be_spared() -> None:
+    try:
+        with open("/proc/self/oom_score_adj", "w") as f:
+            f.write(str(KEPT_ALIVE))
+    except OSError:
+        pass  # no Linux, or not root: as any other process

@@ -1,0 +1,44 @@
+"""Pseudo-terminals that jobs print to: made raw, and read in batches by the process that writes their log."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import termios
+
+BATCH_BYTES = 256 * 1024
+COLUMNS, ROWS = 120, 30
+
+
+def open_terminal() -> tuple[int, int]:
+    """(master, slave), not inherited. It passes bytes on as they were written (no LF to CRLF), and echoes nothing."""
+    master, slave = os.openpty()
+    mode = termios.tcgetattr(slave)
+    mode[1] &= ~termios.OPOST
+    mode[3] &= ~termios.ECHO
+    termios.tcsetattr(slave, termios.TCSANOW, mode)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    os.set_blocking(master, False)
+    return master, slave
+
+
+def read_batch(master: int) -> tuple[bytes, bool]:
+    """(what was printed, at most about BATCH_BYTES; whether the last program that could print has closed it)."""
+    pieces = []
+    size = 0
+    while size < BATCH_BYTES:
+        try:
+            data = os.read(master, 65536)
+        except BlockingIOError:
+            break
+        except OSError as e:
+            if e.errno != errno.EIO:
+                raise
+            data = b""
+        if not data:
+            return b"".join(pieces), True
+        pieces.append(data)
+        size += len(data)
+    return b"".join(pieces), False
