@@ -62,14 +62,14 @@ class Keeper:
     def run(self) -> None:
         self._poke()  # orders are taken from here on
         while not self._ending:
-            if not os.path.exists("control"):
+            if not self._turn() and not os.path.exists("control"):
                 return  # the task was removed, or the whole agent
-            self._turn()
         self._drain()
         self._sink.finish()
         self._sink.close()
 
-    def _turn(self) -> None:
+    def _turn(self) -> bool:
+        """False when nothing happened for a while."""
         watched = [self._control]
         timeout_s = LOOK_S
         if self._master >= 0:
@@ -83,9 +83,12 @@ class Keeper:
             self._copy_terminal()
         if self._notices is not None and self._notices.fd in ready:
             self._notices.drain()
-        self._more = self._step()
+            self._more = True
+        if self._more or self._notices is None:
+            self._more = self._step()
         if self._control in ready:
             self._obey()
+        return bool(ready) or self._more
 
     def _obey(self) -> None:
         *lines, self._orders = (self._orders + os.read(self._control, 65536)).split(b"\n")

@@ -194,5 +194,9 @@ async def _send(writer: asyncio.StreamWriter, response: Response, head_only: boo
     if close:
         lines.append("Connection: close")
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-    writer.write(head if head_only else head + response.body)
+    writer.write(head)
+    body = memoryview(b"" if head_only else response.body)
+    for at in range(0, len(body), PIECE_BYTES):  # what is not taken at once is moved at each turn: little of it
+        await writer.drain()
+        writer.write(body[at : at + PIECE_BYTES])
     await writer.drain()

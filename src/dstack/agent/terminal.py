@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import struct
 import termios
 
 BATCH_BYTES = 256 * 1024
+FULL_BYTES = 2048  # read at once: there is more on the way
+LINGER_S = 0.002
 COLUMNS, ROWS = 120, 30
 
 
@@ -25,13 +28,19 @@ def open_terminal() -> tuple[int, int]:
 
 
 def read_batch(master: int) -> tuple[bytes, bool]:
-    """(what was printed, at most about BATCH_BYTES; whether the last program that could print has closed it)."""
+    """(what was printed, at most about BATCH_BYTES; whether the last program that could print has closed it).
+
+    A job that prints faster than it is read is waited for a little, again and again: the kernel gives FULL_BYTES at a
+    time, and what follows a batch (a write, a word to the agent) costs more than reading that.
+    """
     pieces = []
     size = 0
     while size < BATCH_BYTES:
         try:
             data = os.read(master, 65536)
         except BlockingIOError:
+            if pieces and len(pieces[-1]) >= FULL_BYTES and select.select([master], [], [], LINGER_S)[0]:
+                continue
             break
         except OSError as e:
             if e.errno != errno.EIO:

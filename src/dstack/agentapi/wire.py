@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Type, TypeVar
 
 PROTOCOL = 1
-MAX_LOG_CHUNK = 1024 * 1024
+MAX_LOG_CHUNK = 2 * 1024 * 1024  # each is a commit of the server, so not too small
 
 # Response headers of /logs: offset after the body; "1" when the log is complete up to LOG_NEXT and nothing will follow;
 # JSON [[relative offset, instant], ...] of when pieces of the body were written, ascending, at most MAX_LOG_MARKS.
