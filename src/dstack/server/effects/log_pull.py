@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from dstack.agentapi.client import AgentClient, AgentRefused
+from dstack.agentapi.wire import MAX_LOG_CHUNK
 from dstack.server.logs.files import LogStore
 from dstack.server.store.host_links import Hold
 from dstack.server.store.trouble import DatabaseUnavailable
@@ -13,6 +14,7 @@ from dstack.server.store.trouble import DatabaseUnavailable
 log = logging.getLogger(__name__)
 WAIT_S = 25.0
 RETRY_S = 2.0
+PIECE_EVERY_S = 0.05  # each is a commit, and a job that prints fast fills one by then
 
 
 class LogPull:
@@ -75,8 +77,11 @@ class LogPull:
         chunk = await self._client.logs(self._job_id, have.size, WAIT_S)
         if not chunk.data and not chunk.final:
             return False
+        began = asyncio.get_running_loop().time()
         log = self._project_id, self._job_id
         size = await self._logs.append(*log, have.size, chunk.data, chunk.marks, chunk.final, self._hold)
+        if not size.final and len(chunk.data) < MAX_LOG_CHUNK:
+            await asyncio.sleep(began + PIECE_EVERY_S - asyncio.get_running_loop().time())
         return size.final
 
     async def _finish(self) -> None:
