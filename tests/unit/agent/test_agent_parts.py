@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 
 import pytest
 
@@ -12,6 +13,7 @@ from dstack.agent import daemon
 from dstack.agent.docker_client import engine_url
 from dstack.agent.docker_images import Progress, split_name
 from dstack.agent.docker_spec import container_body
+from dstack.agent.docker_terminal import onto_terminal
 from dstack.agent.machine import TRANSITIONS, Ending, IllegalTransition, new_task, stored_task
 from dstack.agentapi.wire import (
     CREATING,
@@ -160,3 +162,9 @@ def test_the_pid_file_is_never_seen_empty(tmp_path):
     daemon.write_pid(str(tmp_path))
     assert os.stat(tmp_path / "agent.pid").st_ino != before  # replaced as a whole, not written again
     assert os.listdir(tmp_path) == ["agent.pid"]
+
+
+def test_a_shell_whose_terminal_cannot_be_opened_prints_where_it_printed_before():
+    argv = onto_terminal("/bin/sh", ["/bin/sh", "-c", "echo out; echo err >&2; exit 3"])
+    done = subprocess.run(argv, capture_output=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"err\n")

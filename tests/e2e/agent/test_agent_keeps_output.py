@@ -1,0 +1,120 @@
+"""What a container prints comes into the log past the engine, by a process that outlives the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dstack.agent.processes import table
+from dstack.agentapi.wire import FAILED, RUNNING
+from support.docker_engine import call
+from support.live_agent import LiveAgent
+
+pytestmark = pytest.mark.docker
+
+FOR_EVER = "while true; do sleep 0.05; done"
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.02)
+
+
+def interrupt(agent: LiveAgent, task_id: str) -> None:
+    """Signal the job behind the agent's back."""
+    call(agent.docker_host, "POST", f"/containers/dstack-{task_id}/kill?signal=INT")
+
+
+def keepers(task_id: str) -> list[int]:
+    """The processes that keep the task's output."""
+    found = []
+    for row in table().values():
+        try:
+            arguments = Path(f"/proc/{row.pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"keep" in arguments and any(part.endswith(task_id.encode()) for part in arguments):
+            found.append(row.pid)
+    return found
+
+
+async def test_what_a_job_prints_while_no_agent_runs_is_in_its_log_already(docker_agent):
+    spec = docker_agent.spec(f"trap 'echo meanwhile' INT; echo before; {FOR_EVER}")
+    await docker_agent.client.put_task(spec)
+    await docker_agent.log_holds(spec.id, b"before")
+    docker_agent.kill(signal.SIGKILL)
+    interrupt(docker_agent, spec.id)
+    log = docker_agent.state / "tasks" / spec.id / "log"
+    await until(lambda: log.read_bytes() == b"before\nmeanwhile\n", "the log goes on")
+
+
+async def test_the_engine_keeps_no_second_copy_of_what_the_jobs_shell_prints(docker_agent):
+    spec = docker_agent.spec("echo out; echo err >&2; sleep 600")
+    await docker_agent.client.put_task(spec)
+    await docker_agent.log_holds(spec.id, b"err")
+    path = Path(call(docker_agent.docker_host, "GET", f"/containers/dstack-{spec.id}/json")["LogPath"])
+    assert not path.exists() or path.read_bytes() == b""
+
+
+async def test_what_goes_to_the_containers_own_terminal_is_in_the_log_too(docker_agent):
+    _, log = await docker_agent.run("echo one >/dev/tty; echo two >/proc/1/fd/1")
+    assert log == b"one\ntwo\n"
+
+
+async def test_the_output_of_a_job_is_a_terminal_also_for_another_user(docker_agent):
+    _, log = await docker_agent.run("[ -t 1 ] && [ -t 2 ] && echo yes >/dev/stdout; id -u", user="worker")
+    assert log == b"yes\n1234\n"
+
+
+async def test_an_image_whose_own_command_runs_without_a_shell_prints_through_the_engine(docker_agent):
+    report, log = await docker_agent.run(args=["seq", "1", "3"])
+    assert (report.exit_code, log) == (0, b"1\n2\n3\n")
+
+
+async def test_a_job_that_prints_faster_than_it_is_read_waits_and_nothing_is_lost(docker_agent):
+    spec = docker_agent.spec("seq 1 1000000", log_quota_bytes_per_hour=0)
+    await docker_agent.client.put_task(spec)
+    await docker_agent.state_is(spec.id, RUNNING)
+    [keeper] = keepers(spec.id)
+    os.kill(keeper, signal.SIGSTOP)
+    os.kill(keeper, signal.SIGCONT)
+    _, log = await docker_agent.finish(spec.id)
+    wanted = b"".join(b"%d\n" % n for n in range(1, 1000001))
+    assert hashlib.sha256(log).digest() == hashlib.sha256(wanted).digest()
+
+
+async def test_the_death_of_the_process_that_keeps_the_output_is_told_and_ends_the_job(docker_agent):
+    spec = docker_agent.spec("echo up; sleep 600")
+    await docker_agent.client.put_task(spec)
+    await docker_agent.log_holds(spec.id, b"up")
+    for keeper in keepers(spec.id):
+        os.kill(keeper, signal.SIGKILL)
+    report, log = await docker_agent.finish(spec.id)
+    assert (report.state, report.reason, log) == (FAILED, "executor_error", b"up\n")
+    assert report.message == "The process that held the job's terminal was killed"
+
+
+async def test_where_the_engine_has_the_output_the_death_of_its_keeper_costs_nothing(docker_agent):
+    spec = docker_agent.spec(args=["sh", "-c", f"trap 'echo two; exit 4' INT; echo one; {FOR_EVER}"])
+    await docker_agent.client.put_task(spec)
+    await docker_agent.log_holds(spec.id, b"one")
+    [keeper] = keepers(spec.id)
+    os.kill(keeper, signal.SIGKILL)
+    await until(lambda: keepers(spec.id) not in ([], [keeper]), "another keeper")
+    interrupt(docker_agent, spec.id)
+    report, log = await docker_agent.finish(spec.id)
+    assert (report.exit_code, log) == (4, b"one\ntwo\n")
+
+
+async def test_nothing_keeps_running_for_a_task_that_ended(docker_agent):
+    report, _ = await docker_agent.run("echo once")
+    await until(lambda: not keepers(report.id), "the keeper is gone")
