@@ -149,7 +149,7 @@ async def _run(options: argparse.Namespace, store: Store, sock, readiness: daemo
     guard = Guard() if options.guard else None
     program = unpack(store.root)
     sessions = Sessions(tasks, runtimes.docker_client, program, _made_account(options), guard, options.log_port)
-    server = HttpServer(Routes(tasks, store, facts.read, sessions.apply_keys, sessions.tell))
+    server = HttpServer(Routes(tasks, store, facts.read, sessions.apply_keys, sessions.tell, sessions.tell_stop))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

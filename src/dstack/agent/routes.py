@@ -23,15 +23,25 @@ T = TypeVar("T")
 HostFactsSource = Callable[[], Awaitable[wire.HostFacts]]
 ApplyKeys = Callable[[Task], Awaitable[None]]
 Tell = Callable[[Task, str], Awaitable[None]]
+TellStop = Callable[[Task, wire.StopRequest], Awaitable[None]]
 
 
 class Routes:
-    def __init__(self, tasks: Tasks, store: Store, host_facts: HostFactsSource, apply_keys: ApplyKeys, tell: Tell):
+    def __init__(
+        self,
+        tasks: Tasks,
+        store: Store,
+        host_facts: HostFactsSource,
+        apply_keys: ApplyKeys,
+        tell: Tell,
+        tell_stop: TellStop,
+    ):
         self._tasks = tasks
         self._store = store
         self._host_facts = host_facts
         self._apply_keys = apply_keys
         self._tell = tell
+        self._tell_stop = tell_stop
         task = r"/v1/tasks/(?P<id>[^/]+)"
         table: List[Tuple[str, str, Callable[..., Awaitable[Response]]]] = [
             ("GET", r"/v1/health", self._health),
@@ -81,6 +91,9 @@ class Routes:
 
     async def _stop(self, request: Request, id: str) -> Response:
         stop = _decode(wire.StopRequest, await request.json())
+        known = next((task for task in self._tasks.all() if task.id == id), None)
+        if known is not None:
+            await self._tell_stop(known, stop)
         return json_response(wire.to_json(self._tasks.stop(id, stop)))
 
     async def _keys(self, request: Request, id: str) -> Response:

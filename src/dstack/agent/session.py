@@ -25,7 +25,7 @@ from dstack.agent.session_sshd import (
 )
 from dstack.agent.tasks import Tasks
 from dstack.agent.wakeup import Wakeup
-from dstack.agentapi.wire import RUNNING, SESSION_PORT, STOPPING
+from dstack.agentapi.wire import RUNNING, SESSION_PORT, STOPPING, StopRequest
 
 log = logging.getLogger("dstack.agent")
 
@@ -106,6 +106,16 @@ class Sessions:
         if is_docker(task):
             await self._tell_container(task, text)
 
+    async def tell_stop(self, task: Task, stop: StopRequest) -> None:
+        """Say to those who are in that it is about to be stopped; to be called before it is: many jobs end at once."""
+        door = self._doors.get(task.id)
+        if door is None or task.stop is not None:
+            return
+        why = stop.message or stop.reason.replace("_", " ")
+        left = "; what still runs in %d s is killed" % round(stop.grace_s) if stop.grace_s >= 1 else ""
+        text = line("The run is being stopped (%s)%s" % (why, left))
+        await aside(tell_terminals, set(door.connections.pids), text)
+
     async def _tell_container(self, task: Task, text: str) -> None:
         try:
             path, body = "/containers/%s/exec" % resource_name(task.id), {"Cmd": [*SAY, text]}
@@ -127,7 +137,6 @@ class Sessions:
                     await self._open(task)
             for door in self._doors.values():
                 await door.offer_log()
-                await door.tell_stop()
             await self._tell_account()
 
     async def _open(self, task: Task) -> None:

@@ -9,7 +9,6 @@ import pwd
 import re
 import shutil
 import socket
-import time
 from typing import Any, Dict, List, Optional
 
 from dstack.agent import keys
@@ -20,7 +19,6 @@ from dstack.agent.processes import LINUX
 from dstack.agent.session_connections import Connections
 from dstack.agent.session_log import PORT as LOG_PORT
 from dstack.agent.session_log import LogReaders, OwnPort, SharedPort
-from dstack.agent.session_notice import line, tell_terminals
 from dstack.agent.session_place import NoPlace, docker_place, is_docker, open_network, process_place, write_place
 from dstack.agent.session_sshd import (
     NoServer,
@@ -50,7 +48,6 @@ class Door:
         self._own_log: Optional[OwnPort] = None
         self._log_offered = False
         self._log_problem = ""
-        self._stop_told = False
         self.port = 0
         self.user = ""
         self.host_key = ""
@@ -107,17 +104,6 @@ class Door:
             if str(e) != self._log_problem:
                 self._log_problem = str(e)
                 log.info("task %s: its log is not at port %d of its loopback: %s", self.task.id, LOG_PORT, e)
-
-    async def tell_stop(self) -> None:
-        """Say to those who are in that it ends, once."""
-        stop = self.task.stop
-        if stop is None or self._stop_told:
-            return
-        self._stop_told = True
-        why = stop.message or stop.reason.replace("_", " ")
-        left = max(0, round(stop.kill_at - time.time()))
-        text = "The run is being stopped (%s)%s" % (why, "; what still runs in %d s is killed" % left if left else "")
-        await aside(tell_terminals, set(self.connections.pids), line(text))
 
     async def close(self) -> None:
         """Take no more connections; those that are there go on."""

@@ -83,7 +83,6 @@ class LogReaders:
                     await asyncio.wait([gone], timeout=LAST_LINES_S)
                     return
                 else:
-                    self.task.log_wanted.fire()
                     if not await self.task.log_grew.wait(PING_S):
                         writer.write(websocket.frame(websocket.PING))  # whether it is still there
                         await writer.drain()
