@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import http.client
 import json
@@ -10,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from typing import Any, Dict, List
 from urllib.parse import quote
 
@@ -17,6 +19,7 @@ from dstack.ssh.remote import service
 
 ENGINE = "/var/run/docker.sock"
 ENGINE_S = 60.0
+KEEPERS_S = 20.0
 
 
 def main(request: Dict[str, Any], _: bytes) -> Dict[str, Any]:
@@ -30,6 +33,7 @@ def main(request: Dict[str, Any], _: bytes) -> Dict[str, Any]:
             service.leave()
             service.remove_unit()
             _remove_from_engine()
+            _end_keepers()
             for folder in (service.SOCKET_FOLDER, service.DATA, service.PROGRAMS):
                 _remove(folder)
         except (service.Failed, OSError, subprocess.SubprocessError, http.client.HTTPException) as e:
@@ -49,6 +53,28 @@ def _remove_from_engine() -> None:
         _engine("DELETE", "/containers/%s?force=true&v=true" % container["Id"])
     for network in _engine("GET", "/networks?filters=" + filters):
         _engine("DELETE", "/networks/" + network["Id"])
+
+
+def _end_keepers() -> None:
+    """The processes that keep the output of containers, which are gone by now. Raises Failed when one stays."""
+    deadline = time.monotonic() + KEEPERS_S
+    for control in glob.glob(service.STATE + "/tasks/*/control"):
+        while _told_to_end(control):
+            if time.monotonic() > deadline:
+                raise service.Failed("the process that keeps the log in %s does not end" % os.path.dirname(control))
+            time.sleep(0.02)
+
+
+def _told_to_end(control: str) -> bool:
+    """False when nobody takes orders there any more."""
+    try:
+        fd = os.open(control, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    with contextlib.suppress(OSError):
+        os.write(fd, b"end\n")
+    os.close(fd)
+    return True
 
 
 def _remove(folder: str) -> None:
