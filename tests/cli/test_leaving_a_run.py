@@ -61,6 +61,17 @@ def test_a_run_that_never_had_a_machine_ends_without_talk_of_its_end(cli: Cli, s
     assert "waiting for the job to end" not in result.err
 
 
+@pytest.mark.parametrize("how", ["stopped", "aborted"])
+def test_that_a_person_ended_the_run_needs_no_explanation(cli: Cli, server: WireServer, how: str):
+    server.on("runs/get_plan", wire.run_plan()).on("runs/apply", wire.run("submitted"))
+    server.on("runs/watch", {"run": wire.run("terminated", message=how), "seen": 1})
+    server.on("logs/follow", Lines([wire.log_end(0)]))
+    result = cli.run("apply", "-y", "-f", "task.dstack.yml")
+    assert result.code == 1
+    assert how.capitalize() in result.err
+    assert "hint:" not in result.err
+
+
 def test_a_home_that_cannot_be_written_closes_the_way_in_and_not_the_run(cli: Cli, server: WireServer):
     run = wire.run("running", run_spec=wire.spec(type="dev-environment"))
     way = {"port": 1, "user": "root", "host_key": "ssh-ed25519 AAAA", "message": "", "host": None}

@@ -11,9 +11,12 @@ from dstack.cli.group import root
 
 
 def shown(block: str) -> list[str]:
-    """The lines of a shell block that call dstack, from `dstack` on: after a prompt, in a pipe, on several lines."""
+    """The lines of a shell block that call dstack, from `dstack` on: after a prompt, in a pipe, on several lines.
+
+    `dstack 0.1 is running` is what one of them printed.
+    """
     joined = block.replace("\\\n", " ")
-    return [match[1] for line in joined.splitlines() if (match := re.match(r"\s*(?:\$ |.*\| )?(dstack [^\s].*)", line))]
+    return [match[1] for line in joined.splitlines() if (match := re.match(r"\s*(?:\$ |.*\| )?(dstack [^\s\d].*)", line))]
 
 
 def parse(line: str) -> None:

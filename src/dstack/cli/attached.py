@@ -24,6 +24,7 @@ from dstack.errors import DstackError
 Json = dict[str, Any]
 
 INTERRUPTED = 130
+ENDED_BY_PEOPLE = ("stopped", "aborted")
 LAST_LOG_S = 20.0  # how long the rest of a log may take after the end of the run
 
 
@@ -223,7 +224,7 @@ class Attached:
         # The bare exit code says all there is to say; that it was the memory, or an unknown command, it does not.
         if code and reason and not (by_itself and reason == f"Exited with status {code}"):
             say(reason)
-        if code and not by_itself:
+        if code and not by_itself and state not in ENDED_BY_PEOPLE:
             say(f"hint: `dstack why {self._name}` tells more, `dstack event --target-run {self._name}` what happened")
         return code
 

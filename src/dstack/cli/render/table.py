@@ -14,14 +14,21 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
-    """The table as text. With `width`, the widest columns are wrapped until all fits; else nothing is cut."""
+    """The table as text. Wider than `width`, it loses empty columns, then the widest are wrapped."""
     if not rows:
         return PAD + GAP.join(headers)
-    widths = [max(cells(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
-    if width is not None:
+    widths = _widths(headers, rows)
+    if width is not None and sum(widths) + len(PAD) + len(GAP) * (len(widths) - 1) > width:
+        kept = [i for i in range(len(headers)) if any(row[i] for row in rows)]
+        headers, rows = [headers[i] for i in kept], [[row[i] for i in kept] for row in rows]
+        widths = _widths(headers, rows)
         least = [max(_longest_word(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
         _narrow(widths, least, width - len(PAD) - len(GAP) * (len(widths) - 1))
     return "\n".join(line for row in (headers, *rows) for line in _lines(row, widths))
+
+
+def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(cells(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
 
 
 def properties(rows: Sequence[tuple[str, str]]) -> str:
