@@ -15,8 +15,8 @@ def shown(block: str) -> list[str]:
 
     `dstack 0.1 is running` is what one of them printed.
     """
-    joined = block.replace("\\\n", " ")
-    return [match[1] for line in joined.splitlines() if (match := re.match(r"\s*(?:\$ |.*\| )?(dstack [^\s\d].*)", line))]
+    lines = block.replace("\\\n", " ").splitlines()
+    return [match[1] for line in lines if (match := re.match(r"\s*(?:\$ |.*\| )?(dstack [^\s\d].*)", line))]
 
 
 def parse(line: str) -> None:
