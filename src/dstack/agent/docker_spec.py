@@ -41,13 +41,17 @@ def container_body(
     extras: Sequence[Options] = (),
     repo_dir: str = "",
     terminal: str = "",
+    dev: str = "/dev",
 ) -> Dict[str, Any]:
     """The body of `POST /containers/create`; `extras` (accelerators, mounts) are merged into it, the later ones win.
 
-    `terminal` is the name of the one that the job's shell is to print to.
+    `terminal` is the name of the one that the job's shell is to print to. A job with the host's network has its
+    InfiniBand, too, whose nodes are below `dev`.
     """
     if terminal:
         extras = [*extras, Options({"Mounts": [mount_of(terminal)]})]
+    if spec.network == "host":
+        extras = [*extras, infiniband(dev)]
     env = {**place_variables(working_dir, repo_dir), **spec.env}
     if spec.mpi_hostfile:
         env.setdefault("DSTACK_MPI_HOSTFILE", MPI_HOSTFILE)
@@ -118,6 +122,6 @@ def _host_config(spec: TaskSpec, init: bool, extras: Sequence[Options]) -> Dict[
         config["Memory"] = config["MemorySwap"] = spec.memory_limit_bytes  # the same: no swap
     if spec.shm_bytes > 0:
         config["ShmSize"] = spec.shm_bytes
-    for extra in (*extras, infiniband() if spec.network == "host" else Options()):
+    for extra in extras:
         merge(config, extra)
     return config

@@ -11,9 +11,13 @@ import pytest
 from support.docker_engine import BUSYBOX_IMAGE
 from support.hosts import Hosts
 from support.hosts_one import SUDOER
-from support.product import Ended, Product, eventually, product_in_temporary_folder
+from support.product import ROOT, Ended, Product, eventually, product_in_temporary_folder
 
 READY_S = 90.0
+
+
+EXAMPLES = ROOT / "examples" / "ssh"
+WRITTEN = {"192.168.100.1": "host-a", "192.168.100.2": "host-b", "192.168.100.3": "host-c"}
 
 
 class Lab:
@@ -28,6 +32,17 @@ class Lab:
         listed = [self.hosts[one].address if isinstance(one, str) else one for one in hosts]
         text = f"type: fleet\nname: {name}\nssh_config:\n  user: {SUDOER}\n  identity_file: {self.hosts.key}\n"
         return self.product.write(f"{text}  hosts: {json.dumps(listed)}\n{more}", f"{name}.dstack.yml")
+
+    def example(self, example: str, name: str = "") -> str:
+        """An example as it stands, but for addresses, key and image: nothing is pulled in tests; `name` is its name."""
+        text = (EXAMPLES / f"{example}.dstack.yml").read_text()
+        for address, host in WRITTEN.items():
+            text = text.replace(address, self.hosts[host].address)
+        text = text.replace("~/.ssh/id_ed25519", str(self.hosts.key)).replace(
+            "image: busybox", f"image: {BUSYBOX_IMAGE}"
+        )
+        own = next(line for line in text.splitlines() if line.startswith("name: "))
+        return self.product.write(text.replace(own, f"name: {name}") if name else text, f"{name or example}.dstack.yml")
 
     def apply(self, name: str, hosts: Sequence[str | dict[str, Any]], more: str = "") -> Ended:
         return self.product.cli("apply", "-y", "-f", self.file(name, hosts, more), deadline_s=READY_S)
@@ -58,7 +73,9 @@ def lab(hosts: Hosts) -> Iterator[Lab]:
         product.start()
         yield Lab(product, hosts)
         for fleet in product.cli("fleet", "list", "--json").json()["fleets"]:
-            product.cli("stop", "-y", "--abort", *_runs(fleet)) if _runs(fleet) else None
+            for run in _runs(fleet):
+                product.cli("stop", "-y", "--abort", run).ok()
+                product.wait_status(run, "terminated", "failed", "done", deadline_s=READY_S)
             product.cli("fleet", "delete", fleet["name"], "-y", deadline_s=READY_S)
 
 

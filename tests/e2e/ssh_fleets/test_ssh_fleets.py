@@ -21,7 +21,7 @@ ALL = ("host-a", "host-b", "host-c")
 @pytest.fixture(scope="module", autouse=True)
 def fleet(lab: Lab) -> str:
     """The fleet `lab` of three hosts, once it is in use."""
-    done = lab.apply("lab", ALL).ok()
+    done = lab.product.cli("apply", "-y", "-f", lab.example("fleet", name="lab"), deadline_s=READY_S).ok()
     for name in ALL:
         assert f"{lab.hosts[name].address}: ready in" in done.err
     assert done.out.count("ssh (remote)") == 3 and done.out.count("idle") == 3

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dstack.agent.docker_spec import container_body
-from dstack.agent.gpu_options import infiniband, knows_cdi, of_container, of_process
+from dstack.agent.gpu_options import knows_cdi, of_container, of_process
 from dstack.agent.leases import ALL, Leases, choose
 from dstack.agent.machine import Ending, TaskFailed, new_task
 from dstack.agentapi.wire import CREATING, FAILURE, GpuFacts, TaskSpec
@@ -160,9 +162,26 @@ def test_processes_are_told_their_devices_by_the_vendors_variable(vendor, variab
     assert set(of_process([], built_in).values()) == {""}
 
 
-def test_a_job_with_the_hosts_network_gets_its_infiniband(tmp_path):
-    (tmp_path / "infiniband").mkdir()
-    (tmp_path / "infiniband/uverbs0").touch()
-    config = infiniband(str(tmp_path)).host_config
-    assert config["Devices"][0]["PathOnHost"].endswith("uverbs0") and config["CapAdd"] == ["IPC_LOCK"]
-    assert infiniband(str(tmp_path / "none")).host_config == {}
+def host_config(network: str, dev: Path) -> dict[str, Any]:
+    return container_body(TaskSpec(id="t", network=network), "/s", "/", True, dev=str(dev))["HostConfig"]
+
+
+def test_a_job_with_the_hosts_network_has_the_nodes_of_its_infiniband_and_may_lock_memory(tmp_path):
+    folder = tmp_path / "infiniband"
+    folder.mkdir()
+    for name in ("uverbs1", "uverbs0", "rdma_cm", "umad0"):
+        (folder / name).touch()
+    config = host_config("host", tmp_path)
+    names = ["rdma_cm", "umad0", "uverbs0", "uverbs1"]
+    assert config["Devices"] == [
+        {"PathOnHost": str(folder / n), "PathInContainer": str(folder / n), "CgroupPermissions": "rwm"} for n in names
+    ]
+    assert config["CapAdd"] == ["IPC_LOCK"] and config["NetworkMode"] == "host"
+    assert config["Ulimits"] == [{"Name": "memlock", "Soft": -1, "Hard": -1}]
+    alone = host_config("bridge", tmp_path)
+    assert not {"Devices", "CapAdd", "Ulimits"} & alone.keys()
+
+
+def test_a_host_without_infiniband_changes_nothing(tmp_path):
+    assert host_config("host", tmp_path) == host_config("host", tmp_path / "none")
+    assert not {"Devices", "CapAdd", "Ulimits"} & host_config("host", tmp_path).keys()
