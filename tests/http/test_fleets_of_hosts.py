@@ -294,3 +294,19 @@ async def test_a_run_of_two_nodes_on_hosts_without_a_common_network_is_told_so(a
     await api.call("runs/apply", {"plan": {"run_spec": wanted}})
     message = (await ended(api, "two"))["jobs"][0]["job_submissions"][-1]["termination_reason_message"]
     assert "network: the host has no network in common with the others" in message
+
+
+async def test_blocks_into_which_a_host_cannot_be_cut_end_it_with_the_reason_and_the_others_are_used(api: Api) -> None:
+    odd = {"hostname": "10.0.0.2", "blocks": 3}
+    made = await apply(api, spec("10.0.0.1", odd))
+    told = "10.0.0.2: blocks: 8 cores cannot be divided into 3 blocks"
+    fleet = await until(api, made["id"], lambda f: any(one["x_message"] == told for one in f["instances"]))
+    await until(api, made["id"], lambda f: states(f).get("10.0.0.1") == "idle")
+    odd_one = next(one for one in fleet["instances"] if one["x_host"] == "10.0.0.2")
+    assert odd_one["status"] in ("terminating", "terminated")
+
+
+async def test_more_nodes_than_hosts_are_told_with_the_hosts_that_there_are(api: Api) -> None:
+    await idle(api, "10.0.0.1", "10.0.0.2", placement="cluster")
+    plan = await api.call("runs/get_plan", {"run_spec": task("true", name="three", nodes=3)})
+    assert plan["x_notices"] == ["nodes: 3 nodes are needed at once, fleet 'lab' can have 2"]

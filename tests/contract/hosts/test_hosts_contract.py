@@ -14,11 +14,12 @@ import dstack
 from contract.hosts.conftest import DEADLINE_S, LABEL, Reach
 from dstack.agentapi.client import AgentUnreachable
 from dstack.agentapi.wire import TaskSpec
-from dstack.model.host import Finding
+from dstack.model.host import Finding, Hop
 from dstack.ssh.errors import AgentMissing, HostKeyChanged, HostUnreachable
-from dstack.ssh.host import Onboarded, PinnedKeys, Unfit, Upgrade
+from dstack.ssh.host import Credentials, Onboarded, PinnedKeys, Unfit, Upgrade
 from support.bundles import changed
 from support.docker_engine import BUSYBOX_IMAGE
+from support.hosts_one import SUDOER
 
 
 def failed(done: Onboarded | Unfit) -> Finding:
@@ -51,6 +52,13 @@ async def test_a_host_that_does_not_answer_is_unfit_with_the_reason(reach: Reach
     finally:
         reach.ground.restore("host-c")
     assert failed(done).check == "ssh" and done.pinned == PinnedKeys()
+
+
+async def test_a_name_that_nobody_knows_is_unfit_and_told(reach: Reach) -> None:
+    at = reach.at("host-a").model_copy(update={"hop": Hop(hostname="no-such-host.invalid", user=SUDOER)})
+    credentials = Credentials(reach.ground.key, reach.ground.key)
+    done = await reach.hosts.onboard("x", at, credentials, PinnedKeys(), reach.bundle, LABEL)
+    assert failed(done).check == "ssh" and "no-such-host.invalid:22" in failed(done).message
 
 
 async def test_a_host_that_refuses_the_key_is_unfit_and_tells_the_line_to_add(reach: Reach) -> None:
