@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from dstack.server.store.tables import repo_creds
 from support.http_api import Api
+from support.wire_json import spec
 
 CANARY = "ghp_canary4711"
 REMOTE = {"repo_type": "remote", "repo_name": "lab"}
@@ -77,3 +78,15 @@ async def test_a_difference_of_an_unknown_repository_or_another_hash_is_refused(
         answer = await api.raw("repos/upload_code", params={"repo_id": repo_id}, files={"file": (name, b"x")})
         assert answer.status_code == 400
         assert not api.parts.blobs.has(name)
+
+
+async def test_a_run_takes_local_changes_of_its_own_repository_alone(api: Api) -> None:
+    await init(api)
+    await init(api, repo_id="other")
+    data = b"changes of another repository"
+    name = hashlib.sha256(data).hexdigest()
+    brought = spec("r") | {"repo_id": "lab", "repo_data": REMOTE, "repo_code_hash": name}
+    for repo_id, status in (("other", 400), ("lab", 200)):
+        await api.raw("repos/upload_code", params={"repo_id": repo_id}, files={"file": (name, data)})
+        answer = await api.call("runs/apply", {"plan": {"run_spec": brought}, "force": False}, status=status)
+        assert status == 200 or "local changes of repo lab" in answer["detail"][0]["msg"]

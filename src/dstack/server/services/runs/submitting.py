@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.control import wording
 from dstack.control.run.decide import queue_ref
-from dstack.control.run.submission import submitted
+from dstack.control.run.submission import repository, submitted
 from dstack.errors import DstackError, ResourceNotFound
 from dstack.ids import new_id
 from dstack.model.event import Event
@@ -29,7 +29,7 @@ from dstack.server.services.runs.updating import CHANGED, check_current, update_
 from dstack.server.services.specs import effective_run_spec, read_run_spec
 from dstack.server.services.wire.runs import run as render_run
 from dstack.server.store.commit import record_events, wake
-from dstack.server.store.tables import TABLES, archive
+from dstack.server.store.tables import TABLES, archive, repo_code
 from dstack.values.names import random_name
 
 
@@ -44,6 +44,7 @@ async def apply_plan(parts: Parts, access: Access, request: ApplyRunPlan) -> dic
         raise DstackError("\n".join(refused))
     async with parts.database.write() as connection:
         spec = await _with_archives(connection, access.user.id, spec)
+        await _check_changes(connection, access.project.id, spec)
         key = RunKey(spec.run_name)
         existing = await find_run(connection, access.project.id, key, lock=True) if spec.run_name else None
         if existing is not None and not existing.terminal:
@@ -114,3 +115,19 @@ async def _with_archives(connection: AsyncConnection, user_id: str, spec: RunSpe
         raise ResourceNotFound(f"Archive {absent[0]} not found", hint="upload the files again: apply once more")
     found = tuple(FileArchiveMapping(id=a.id, path=a.path, hash=hashes[a.id]) for a in spec.file_archives)
     return spec.model_copy(update={"file_archives": found})
+
+
+async def _check_changes(connection: AsyncConnection, project_id: str, spec: RunSpec) -> None:
+    """Raises ResourceNotFound for local changes that nobody uploaded for this repository of the project.
+
+    Uploads of all projects lie side by side by their hashes: a hash alone would name another project's.
+    """
+    brought = repository(spec)
+    if brought is None or brought.code_hash is None:
+        return
+    t = repo_code.c
+    own = (t.project_id == project_id, t.repo_id == brought.id, t.hash == brought.code_hash)
+    if (await connection.execute(select(t.hash).where(*own))).first() is None:
+        raise ResourceNotFound(
+            f"The local changes of repo {brought.id} are not on the server", hint="upload them again: apply once more"
+        )
