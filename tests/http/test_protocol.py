@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from uuid import UUID
 
 import httpx
 import pytest
 
 from dstack.backends.base import Backend
+from dstack.model.wire.requests import ListEvents
 from dstack.server.app import http_app
 from dstack.server.services.offers import OffersService
 from support.http_api import TOKEN, Api, task
@@ -54,6 +56,14 @@ async def test_unknown_paths_are_answered_as_clients_expect(api: Api) -> None:
 async def test_unknown_fields_around_a_configuration_are_ignored(api: Api) -> None:
     body = {"project_name": "main", "invented_by_a_newer_client": {"x": 1}}
     assert await api.call("/api/runs/list", body) == []
+
+
+async def test_a_list_in_a_request_is_never_longer_than_a_database_takes(api: Api) -> None:
+    await api.call("runs/stop", {"runs_names": ["a"] * 40_000, "abort": False}, status=422)
+    await api.call("runs/stop", {"runs_names": [f"a{n}" for n in range(10_000)], "abort": False})
+    filters = [name for name, field in ListEvents.model_fields.items() if "UUID" in str(field.annotation)]
+    lists = {name: [str(UUID(int=n)) for n in range(1000)] for name in filters if not name.startswith("prev_")}
+    assert await api.call("/api/events/list", lists) == []
 
 
 async def test_an_unknown_field_in_a_configuration_is_refused_with_the_nearest_one(api: Api) -> None:

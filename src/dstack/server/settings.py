@@ -49,9 +49,9 @@ class Settings:
     data_dir: Path
     host: str = "127.0.0.1"
     port: int = 3000
-    database_url: str | None = None  # None: SQLite in data_dir
+    database_url: str | None = field(default=None, repr=False)  # with its password; None: SQLite in data_dir
     shared_dir: Path | None = None  # logs and uploaded files, for all servers of the database; None: in data_dir
-    admin_token: str | None = None
+    admin_token: str | None = field(default=None, repr=False)
     default_project: str = "main"
     local_backend: bool | None = None  # None: enabled on a loopback address only
     local_runtime: str = "auto"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dstack.model.wire.requests import Body
+from dstack.model.wire.requests import Body, Many
 
 
 class DeleteBackends(Body):
-    backends_names: list[str]
+    backends_names: Many[str]
 
 
 class BackendYaml(Body):

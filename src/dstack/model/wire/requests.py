@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
 
 from pydantic import UUID4, BaseModel, ConfigDict, Field, model_validator
@@ -14,6 +14,12 @@ from pydantic import UUID4, BaseModel, ConfigDict, Field, model_validator
 PROJECT_NAME = r"^[a-zA-Z0-9-_]{1,50}$"
 USER_NAME = r"^[a-zA-Z0-9-_]{1,60}$"
 SECRET_NAME = r"^[A-Za-z0-9-_]{1,200}$"
+
+
+# Entries become parameters of one statement, of which the databases take 32,000.
+Entry = TypeVar("Entry")
+Many = Annotated[list[Entry], Field(max_length=10_000)]
+Filter = Annotated[list[Entry], Field(max_length=1000)]  # up to 17 of them in one query
 
 
 class Body(BaseModel):
@@ -45,7 +51,7 @@ class SaveUser(Body):
 
 
 class DeleteUsers(Body):
-    users: list[str]
+    users: Many[str]
 
 
 class AddPublicKey(Body):
@@ -54,7 +60,7 @@ class AddPublicKey(Body):
 
 
 class Ids(Body):
-    ids: list[UUID]
+    ids: Many[UUID]
 
 
 class NextRedirect(Body):
@@ -86,7 +92,7 @@ class UpdateProject(Body):
 
 
 class DeleteProjects(Body):
-    projects_names: list[str]
+    projects_names: Many[str]
 
 
 class MemberSetting(Body):
@@ -95,11 +101,11 @@ class MemberSetting(Body):
 
 
 class Members(Body):
-    members: list[MemberSetting]
+    members: Many[MemberSetting]
 
 
 class Usernames(Body):
-    usernames: list[str]
+    usernames: Many[str]
 
 
 # Runs.
@@ -143,12 +149,12 @@ class ApplyRunPlan(Body):
 
 
 class StopRuns(Body):
-    runs_names: list[str]
+    runs_names: Many[str]
     abort: bool = False
 
 
 class DeleteRuns(Body):
-    runs_names: list[str]
+    runs_names: Many[str]
 
 
 class WatchRun(Body):
@@ -199,7 +205,7 @@ class ApplyFleetPlan(Body):
 
 
 class Names(Body):
-    names: list[str]
+    names: Many[str]
 
 
 class Name(Body):
@@ -209,13 +215,13 @@ class Name(Body):
 class DeleteFleets(Body):
     """`x_abandon`: do not wait for hosts of one's own that do not answer."""
 
-    names: list[str]
+    names: Many[str]
     x_abandon: bool = False
 
 
 class DeleteFleetInstances(Body):
     name: str
-    instance_nums: list[Annotated[int, Field(ge=0, lt=2**31)]]
+    instance_nums: Many[Annotated[int, Field(ge=0, lt=2**31)]]
     x_abandon: bool = False
 
 
@@ -223,13 +229,13 @@ class CordonInstances(Body):
     """`cordon` None lets the instances take new jobs again; `instance_nums` None are all of the fleet."""
 
     name: str
-    instance_nums: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
+    instance_nums: Many[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
     cordon: Literal["cordoned", "draining"] | None = None
 
 
 class ListInstances(Body):
-    project_names: list[str] | None = None
-    fleet_ids: list[UUID] | None = None
+    project_names: Filter[str] | None = None
+    fleet_ids: Filter[UUID] | None = None
     only_active: bool = False
     include_imported: bool = False
     prev_created_at: datetime | None = None
@@ -268,23 +274,23 @@ class FollowLogs(Body):
 
 
 class ListEvents(Body):
-    target_projects: list[UUID] | None = None
-    target_users: list[UUID] | None = None
-    target_fleets: list[UUID] | None = None
-    target_instances: list[UUID] | None = None
-    target_runs: list[UUID] | None = None
-    target_jobs: list[UUID] | None = None
-    target_volumes: list[UUID] | None = None
-    target_gateways: list[UUID] | None = None
-    target_gateway_replicas: list[UUID] | None = None
-    target_secrets: list[UUID] | None = None
-    target_presets: list[UUID] | None = None
-    within_projects: list[UUID] | None = None
-    within_fleets: list[UUID] | None = None
-    within_runs: list[UUID] | None = None
-    within_gateways: list[UUID] | None = None
-    include_target_types: list[str] | None = None
-    actors: list[UUID | None] | None = None
+    target_projects: Filter[UUID] | None = None
+    target_users: Filter[UUID] | None = None
+    target_fleets: Filter[UUID] | None = None
+    target_instances: Filter[UUID] | None = None
+    target_runs: Filter[UUID] | None = None
+    target_jobs: Filter[UUID] | None = None
+    target_volumes: Filter[UUID] | None = None
+    target_gateways: Filter[UUID] | None = None
+    target_gateway_replicas: Filter[UUID] | None = None
+    target_secrets: Filter[UUID] | None = None
+    target_presets: Filter[UUID] | None = None
+    within_projects: Filter[UUID] | None = None
+    within_fleets: Filter[UUID] | None = None
+    within_runs: Filter[UUID] | None = None
+    within_gateways: Filter[UUID] | None = None
+    include_target_types: Filter[str] | None = None
+    actors: Filter[UUID | None] | None = None
     prev_recorded_at: datetime | None = None
     prev_id: UUID | None = None
     limit: Annotated[int, Field(ge=0, le=100)] = 100
@@ -297,7 +303,7 @@ class SaveSecret(Body):
 
 
 class DeleteSecrets(Body):
-    secrets_names: list[str]
+    secrets_names: Many[str]
 
 
 class ArchiveHash(Body):
@@ -339,7 +345,7 @@ class SaveRepo(Body):
 
 
 class DeleteRepos(Body):
-    repos_ids: list[str]
+    repos_ids: Many[str]
 
 
 class ListGpus(Body):
