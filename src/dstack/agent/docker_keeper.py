@@ -1,10 +1,12 @@
-"""The keeper: a process per container that takes what the job prints into the task's log, whoever else dies.
+"""The keeper: two processes per container that take what the job prints into the task's log, whoever else dies.
 
-It holds the master of the terminal that the job's shell prints to, and follows what the engine itself recorded (what
-went to the container's own terminal; everything, where the job has no shell of ours). It takes orders, one a line, from
-the FIFO `control`: `tail PATH`, and `end` when the container has ended. The agent has the other end of the FIFO `wake`:
-a byte says that something changed, end of file that the keeper is gone. A job that prints faster than the disk takes it
-waits, as on any terminal; one that exceeds its quota is told by the file `over_quota`.
+Both hold the master of the terminal that the job's shell prints to: one works, the other only starts a new worker when
+that one died, so neither death alone takes the job's terminal away. The worker also follows what the engine itself
+recorded (what went to the container's own terminal; everything, where the job has no shell of ours). It takes orders,
+one a line, from the FIFO `control`: `tail PATH`, and `end` when the container has ended; each may come again. The agent
+has the other end of the FIFO `wake`: a byte says that something changed, end of file that both are gone. A job that
+prints faster than the disk takes it waits, as on any terminal; one that exceeds its quota is told by the file
+`over_quota`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import select
 import signal
 import sys
 import time
+import traceback
+from typing import Callable, NoReturn
 
 from dstack.agent.docker_logs import JsonFileTail, LogSink
 from dstack.agent.logfile import NO_SPACE
@@ -25,6 +29,8 @@ OVER_QUOTA = "over_quota"
 LOOK_S = 5.0  # at whether the task's folder is still there
 LOOK_UNTOLD_S = 0.05  # at the engine's file where the kernel does not tell of changes
 DRAIN_S = 10.0  # after the container's end nobody holds its terminal any more
+AGAIN_S, AGAIN_MOST_S = 0.05, 5.0  # between a worker's death and the next one's start
+WORKED_S = 60.0  # one that lived so long did not die of what it found at its start
 KEPT_ALIVE = -900  # out of memory: the job goes first
 
 
@@ -40,7 +46,7 @@ def main(argv: list[str]) -> int:
     _be_spared()
     quota = json.loads(sys.stdin.buffer.read().decode())["log_quota_bytes_per_hour"]
     wake, master, slave = (*descriptors, -1, -1)[:3]
-    Keeper(quota, wake, master, slave).run()
+    _work_until_done(lambda: Keeper(quota, wake, master, slave).run())
     return 0
 
 
@@ -141,6 +147,32 @@ class Keeper:
         except OSError as e:
             if e.errno not in NO_SPACE:
                 raise  # else told with the next piece
+
+
+def _work_until_done(work: Callable[[], None]) -> None:
+    """Do it in a child, and again in another when that died: it goes on from what is committed in the log's folder."""
+    pause_s = AGAIN_S
+    while True:
+        began = time.monotonic()
+        worker = os.fork()
+        if not worker:
+            _work(work)
+        _, status = os.waitpid(worker, 0)
+        if not status:
+            return
+        pause_s = AGAIN_S if time.monotonic() - began > WORKED_S else min(pause_s * 2, AGAIN_MOST_S)
+        time.sleep(pause_s)
+
+
+def _work(work: Callable[[], None]) -> NoReturn:
+    try:
+        work()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(1)
 
 
 def _be_spared() -> None:

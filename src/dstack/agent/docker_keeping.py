@@ -29,7 +29,7 @@ class Keeping:
         self._quota_bytes_per_hour = quota_bytes_per_hour
         self._companion = Companion(task.directory)
         self._starts = 0
-        self._told_path = self._told_end = False
+        self._told_end = False
         self._no_more = asyncio.Event()
 
     async def open_terminal(self, engine_url: str) -> str:
@@ -92,11 +92,11 @@ class Keeping:
             self.exceeded.set()
 
     def _give_orders(self) -> None:
-        """An order that comes too early is given again at the keeper's next word."""
-        if not self._told_path and JsonFileTail.readable(self._log_path):
-            self._told_path = self._companion.order(b"tail " + os.fsencode(self._log_path))
-        if not self._told_end and self._no_more.is_set():
-            self._told_end = self._companion.order(b"end")
+        """Again at each word of the keeper: an order may have come too early, or to a worker that died since."""
+        if JsonFileTail.readable(self._log_path):
+            self._companion.order(b"tail " + os.fsencode(self._log_path))
+        if self._no_more.is_set() and self._companion.order(b"end"):
+            self._told_end = True
 
     async def _start_again(self) -> None:
         """What the engine recorded is taken from where it was left; a terminal is gone with who held it."""
@@ -113,7 +113,7 @@ class Keeping:
 
     def _start(self, *descriptors: int) -> None:
         self._starts += 1
-        self._told_path = self._told_end = False
+        self._told_end = False
         try:
             self._companion.start("keep", {"log_quota_bytes_per_hour": self._quota_bytes_per_hour}, descriptors)
         except OSError as e:
