@@ -18,9 +18,8 @@ import pytest
 from dstack.clock import WallClock
 from dstack.server.app import running
 from dstack.server.settings import Settings
-from dstack.server.store.store import Store
 from support import postgres
-from support.dying import dying_at, until_it_dies
+from support.dying import Fate, classes, until_it_dies
 from support.http_api import TOKEN, Api, FirstStart, client_of, ended, first_start, gone, reached, settings_in, task
 
 FLEET = {"configuration": {"type": "fleet", "name": "f", "nodes": "0..2"}}
@@ -97,11 +96,11 @@ async def test_a_stop_outlives_its_server(tmp_path: Path, first_started: FirstSt
     settings = settings_in(tmp_path / "server")
 
     async def first_life() -> None:
-        async with _server(settings, store := dying_at(point)) as api:
+        async with _server(settings, fate := Fate(point)) as api:
             await api.call("fleets/apply", {"plan": {"spec": FLEET}})
             await api.call("runs/apply", {"plan": {"run_spec": task("echo up; sleep 4242", name="r")}})
             await reached(api, "r", "running")
-            store.armed = True
+            fate.armed = True
             await api.call("runs/stop", {"runs_names": ["r"], "abort": False})
             await asyncio.sleep(DEADLINE_S)
 
@@ -118,12 +117,12 @@ async def test_the_deletion_of_a_fleet_outlives_its_server(tmp_path: Path, first
     settings = settings_in(tmp_path / "server")
 
     async def first_life() -> None:
-        async with _server(settings, store := dying_at(point)) as api:
+        async with _server(settings, fate := Fate(point)) as api:
             spec = {"configuration": {**FLEET["configuration"], "nodes": 1}}
             await api.call("fleets/apply", {"plan": {"spec": spec}})
             await _idle(api)
             await _quiet(api)
-            store.armed = True
+            fate.armed = True
             await api.call("fleets/delete", {"names": ["f"]})
             await asyncio.sleep(DEADLINE_S)
 
@@ -136,10 +135,10 @@ async def _a_run_outlives_its_server(settings: Settings, folder: Path, point: st
     command = f'echo start >> {folder}/starts; for i in $(seq 1 {LINES}); do echo "line $i"; done; exit 5'
 
     async def first_life() -> None:
-        async with _server(settings, store := dying_at(point)) as api:
+        async with _server(settings, fate := Fate(point)) as api:
             await api.call("fleets/apply", {"plan": {"spec": FLEET}})
             await _quiet(api)
-            store.armed = True
+            fate.armed = True
             await api.call("runs/apply", {"plan": {"run_spec": task(command, name="r")}})
             await asyncio.sleep(DEADLINE_S)
 
@@ -156,8 +155,9 @@ async def _a_run_outlives_its_server(settings: Settings, folder: Path, point: st
 
 
 @contextlib.asynccontextmanager
-async def _server(settings: Settings, store_class: type[Store] = Store) -> AsyncIterator[Api]:
-    async with running(settings, WallClock(), store_class=store_class) as server, client_of(server.parts) as http:
+async def _server(settings: Settings, fate: Fate | None = None) -> AsyncIterator[Api]:
+    dying = classes(fate) if fate is not None else {}
+    async with running(settings, WallClock(), **dying) as server, client_of(server.parts) as http:
         yield Api(http, server.parts, TOKEN)
 
 

@@ -48,7 +48,11 @@ def http_app(parts: Parts) -> FastAPI:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, clock: Clock, hosts: Hosts | None = None, store_class: type[Store] = Store
+    settings: Settings,
+    clock: Clock,
+    hosts: Hosts | None = None,
+    store_class: type[Store] = Store,
+    database_class: type[Database] = Database,
 ) -> AsyncIterator[Running]:
     """Everything but HTTP: data folder, database, engine, effects, links. Raises DstackError when it cannot start.
 
@@ -58,7 +62,7 @@ async def running(
         file = backends_file.read(settings.data_dir, settings.default_project)
         settings = with_file(settings, file)
         try:
-            cipher, database, token = await _open(settings, clock)
+            cipher, database, token = await _open(settings, clock, database_class)
         except DatabaseUnavailable as e:
             raise DstackError(str(e), hint=_where(settings)) from e
         try:
@@ -73,9 +77,11 @@ async def running(
                 async with _working(wired.workers):
                     yield Running(parts, token)
             finally:
-                await leave(wired.presence)
-                await parts.offers.aclose()
-                await parts.backends.aclose()
+                try:
+                    await leave(wired.presence)
+                finally:
+                    await parts.offers.aclose()
+                    await parts.backends.aclose()
         finally:
             await database.close()
 
@@ -88,9 +94,11 @@ def _where(settings: Settings) -> str:
     return f"it is the file {file}: restore a backup of it, or `sqlite3 {file} .recover` what can be read"
 
 
-async def _open(settings: Settings, clock: Clock) -> tuple[Cipher, Database, str | None]:
+async def _open(
+    settings: Settings, clock: Clock, database_class: type[Database]
+) -> tuple[Cipher, Database, str | None]:
     await upgrade(settings.resolved_database_url)
-    database = Database(settings.resolved_database_url)
+    database = database_class(settings.resolved_database_url)
     try:
         async with one_at_a_time(database.url):
             cipher = await open_cipher(database, settings.data_dir / "encryption.key", settings.encryption_keys)

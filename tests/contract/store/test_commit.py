@@ -295,6 +295,17 @@ async def test_a_created_row_is_due_at_once(ledger: Ledger):
     assert instance(1).ref in await ledger.claim(NOW)
 
 
+async def test_what_was_seen_of_a_row_while_it_ended_does_not_lie_unread_for_ever(ledger: Ledger):
+    row, other = instance(status="terminating"), instance(1)
+    (claim,) = await claimed(ledger, row)
+    await ledger.add(other, NOW)
+    await ledger.observe(row.ref, Gone(), NOW)
+    await ledger.observe(other.ref, Gone(), NOW)
+    await ledger.commit((claim, decision(row, wake_at=None, changes=(change(row, status="terminated"),))), now=NOW)
+    assert await ledger.inbox_of(row.ref) == []
+    assert len(await ledger.inbox_of(other.ref)) == 1
+
+
 async def test_a_finished_row_and_an_unknown_one_hear_nothing(ledger: Ledger):
     row = instance(status="terminating")
     (claim,) = await claimed(ledger, row)

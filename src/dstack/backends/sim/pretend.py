@@ -51,7 +51,11 @@ class PretendedTask:
 
 
 class PretendAgent:
-    """`file` keeps the tasks: another agent over it goes on where this one was. Waiters are called at every change."""
+    """`file` keeps the tasks: another agent over it goes on where this one was. Waiters are called at every change.
+
+    Several servers that share a cloud have an agent each over the same file, and one of them the link: what another
+    wrote is read before anything is answered or changed.
+    """
 
     def __init__(self, file: Path, facts: HostFacts, pretence: Pretence, clock: Clock):
         self.run = uuid.uuid4().hex
@@ -62,9 +66,9 @@ class PretendAgent:
         self._clock = clock
         self._seq = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._tasks = {one["id"]: PretendedTask(**one) for one in _read(file)}
-        for task in self._tasks.values():
-            self._plan_end(task)
+        self._tasks: dict[str, PretendedTask] = {}
+        self._read_at: tuple[int, int] | None = None  # which file that was; each writing makes a new one
+        self._catch_up()
 
     def close(self) -> None:
         for timer in self._timers.values():
@@ -72,6 +76,7 @@ class PretendAgent:
         self._timers.clear()
 
     def put(self, spec: TaskSpec) -> TaskReport:
+        self._catch_up()
         known = self._tasks.get(spec.id)
         if known is None:
             now = self._clock.now()
@@ -87,6 +92,7 @@ class PretendAgent:
         return report(known)
 
     def stop(self, task_id: str, request: StopRequest) -> TaskReport:
+        self._catch_up()
         task = self._tasks.setdefault(task_id, PretendedTask(task_id))
         if not task.ended:
             task.reason, task.message = request.reason, request.message
@@ -95,6 +101,7 @@ class PretendAgent:
 
     def delete(self, task_id: str, log_offset: int, force: bool) -> None:
         """Forget it; idempotent. Raises NotEnded while it runs, or while its log is not read to the end."""
+        self._catch_up()
         task = self._tasks.get(task_id)
         if task is None:
             return
@@ -106,23 +113,48 @@ class PretendAgent:
         self._save()
 
     def find(self, task_id: str) -> PretendedTask | None:
+        self._catch_up()
         return self._tasks.get(task_id)
 
     def all(self) -> list[TaskReport]:
+        self._catch_up()
         return [report(task) for task in self._tasks.values()]
 
     def events(self, run: str, after: int) -> EventsPage | None:
         """What changed after `after`; None: nothing yet."""
+        self._catch_up()
         if run == self.run and self._seq <= after:
             return None
         since = after if run == self.run else -1
         changed = sorted((t for t in self._tasks.values() if t.seq > since), key=lambda t: t.seq)
         return EventsPage(self.run, self._seq, [report(task) for task in changed])
 
+    def _catch_up(self) -> None:
+        try:
+            newest = _which(self._file)
+        except FileNotFoundError:
+            newest = None
+        if newest == self._read_at:
+            return
+        self.close()
+        self._tasks = {one["id"]: PretendedTask(**one) for one in _read(self._file)}
+        self._read_at = newest
+        self._seq = max([self._seq, *(task.seq for task in self._tasks.values())])
+        for task in self._tasks.values():
+            self._plan_end(task)
+
     def _plan_end(self, task: PretendedTask) -> None:
         if not task.ended and task.ends_at is not None:
             delay = max(0.0, task.ends_at - self._clock.now())
-            self._timers[task.id] = asyncio.get_running_loop().call_later(delay, self._end, task, EXITED)
+            self._timers[task.id] = asyncio.get_running_loop().call_later(delay, self._ends, task.id)
+
+    def _ends(self, task_id: str) -> None:
+        """Its time is over."""
+        self._timers.pop(task_id, None)
+        self._catch_up()
+        task = self._tasks.get(task_id)
+        if task is not None and not task.ended:
+            self._end(task, EXITED)
 
     def _end(self, task: PretendedTask, state: str) -> None:
         if timer := self._timers.pop(task.id, None):
@@ -141,6 +173,7 @@ class PretendAgent:
 
     def _save(self) -> None:
         write_json(self._file, [asdict(task) for task in self._tasks.values()])
+        self._read_at = _which(self._file)
 
 
 def report(task: PretendedTask) -> TaskReport:
@@ -167,3 +200,8 @@ def _read(file: Path) -> list[dict]:
         return json.loads(file.read_text())
     except FileNotFoundError:
         return []
+
+
+def _which(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_ino, found.st_mtime_ns

@@ -29,6 +29,7 @@ from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
 from dstack.server.store.host_links import Hold, prove
 from dstack.server.store.tables import log_offset
+from dstack.server.store.unbroken import unbroken
 
 log = logging.getLogger(__name__)
 _RECORD = struct.Struct(">Qd")
@@ -112,12 +113,8 @@ class LogStore:
         What was begun is ended before a cancellation takes effect: the thread that writes cannot be called back, and
         would cut off what somebody else had appended meanwhile.
         """
-        appending = asyncio.ensure_future(self._append(project_id, job_id, offset, data, marks, final, hold))
-        try:
-            return await asyncio.shield(appending)
-        except asyncio.CancelledError:
-            await asyncio.wait([appending])
-            raise
+        appending = self._append(project_id, job_id, offset, data, marks, final, hold)
+        return await unbroken(asyncio.ensure_future(appending))
 
     async def _append(
         self,

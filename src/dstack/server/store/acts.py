@@ -58,10 +58,6 @@ _DUE_ALONE = _due(act, true())
 _DUE_SHARED = _due(_WITH_HOST, _MAY)
 _NEXT_ALONE = earliest(act, act, _OTHER_VERB)
 _NEXT_SHARED = earliest(act, _WITH_HOST, and_(_MAY, _OTHER_VERB))
-_LIVING = {
-    kind: select(t.c.id).where(t.c.id.in_(bindparam("ids", expanding=True)), t.c.due_at.is_not(None))
-    for kind, t in TABLES.items()
-}
 _CLAIM = claiming(act, "token", act)
 
 
@@ -166,24 +162,16 @@ async def observe(
     """
     if hold is not None:
         await prove(connection, hold)
-    seen = await _of_living(connection, list(observations))
-    if not seen:
-        return
+    seen = list(observations)
+    # First, which locks the rows: what is told to one that ends meanwhile would lie there for ever.
+    living = await wake(connection, {ref for ref, _ in seen}, now)
     rows = [
         {"kind": ref.kind, "resource_id": ref.id, "observation": o.model_dump_json(exclude_defaults=False), "at": now}
         for ref, o in seen
+        if ref in living
     ]
-    await connection.execute(insert(inbox), rows)
-    await wake(connection, {ref for ref, _ in seen}, now)
-
-
-async def _of_living(connection: AsyncConnection, seen: list[Seen]) -> list[Seen]:
-    """Without those of rows that are finished or unknown: nobody would ever consume them."""
-    living: set[Ref] = set()
-    for kind in {ref.kind for ref, _ in seen}:
-        ids = sorted({ref.id for ref, _ in seen if ref.kind == kind})
-        living |= {Ref(kind, id_) for id_ in (await connection.execute(_LIVING[kind], {"ids": ids})).scalars()}
-    return [(ref, observation) for ref, observation in seen if ref in living]
+    if rows:
+        await connection.execute(insert(inbox), rows)
 
 
 def _held(one: ClaimedAct) -> Any:

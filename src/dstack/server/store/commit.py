@@ -56,7 +56,7 @@ def _wake_of(t: Table) -> Any:
     now = bindparam("now", type_=t.c.due_at.type)
     wanted = t.c.id.in_(bindparam("ids", expanding=True)) & t.c.due_at.is_not(None)
     due_at = case((t.c.due_at < now, t.c.due_at), else_=now)
-    return update(t).where(wanted).values(wake_seq=t.c.wake_seq + 1, due_at=due_at)
+    return update(t).where(wanted).values(wake_seq=t.c.wake_seq + 1, due_at=due_at).returning(t.c.id)
 
 
 def _release_of(t: Table) -> Any:
@@ -72,6 +72,9 @@ _LOCK = {kind: _lock_of(t) for kind, t in TABLES.items()}
 _WAKE = {kind: _wake_of(t) for kind, t in TABLES.items()}
 _RELEASE = {kind: _release_of(t) for kind, t in TABLES.items()}
 _CONSUME = delete(inbox).where(inbox.c.id.in_(bindparam("ids", expanding=True)))
+_FORGET = delete(inbox).where(
+    inbox.c.kind == bindparam("kind"), inbox.c.resource_id.in_(bindparam("ids", expanding=True))
+)
 _UNFINISHED = select(act.c.kind, act.c.resource_id, act.c.verb).where(
     act.c.resource_id.in_(bindparam("ids", expanding=True))
 )
@@ -266,24 +269,36 @@ async def record_events(connection: AsyncConnection, events: Iterable[Event], no
         await connection.execute(insert(event_target), targets)
 
 
-async def wake(connection: AsyncConnection, refs: Iterable[Ref], now: float) -> None:
-    """Make rows due. A row that is being decided just now is due again right after: no wake is lost."""
+async def wake(connection: AsyncConnection, refs: Iterable[Ref], now: float) -> set[Ref]:
+    """Make rows due; answers those that are not finished, the others are left alone.
+
+    A row that is being decided just now is due again right after: no wake is lost.
+    """
+    woken: set[Ref] = set()
     by_kind: dict[str, list[str]] = defaultdict(list)
     for ref in refs:
         by_kind[ref.kind].append(ref.id)
     for kind in ROW_TYPES:
         if by_kind[kind]:
-            await connection.execute(_WAKE[kind], {"ids": sorted(by_kind[kind]), "now": now})
+            found = await connection.execute(_WAKE[kind], {"ids": sorted(by_kind[kind]), "now": now})
+            woken |= {Ref(kind, id_) for id_ in found.scalars()}
+    return woken
 
 
 async def _release(
     connection: AsyncConnection, released: Sequence[tuple[Claim, float | None]], rows: dict[Ref, _Locked], now: float
 ) -> None:
     by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    over: dict[str, list[str]] = defaultdict(list)
     for claim, wake_at in released:
         if _holds(claim, rows):
-            over = rows[claim.ref].status in ROW_TYPES[claim.ref.kind].terminal_statuses()
-            due = {"wake": None, "at": None} if over else {"wake": wake_at, "at": now}
+            terminal = rows[claim.ref].status in ROW_TYPES[claim.ref.kind].terminal_statuses()
+            if terminal:
+                over[claim.ref.kind].append(claim.ref.id)
+            due = {"wake": None, "at": None} if terminal else {"wake": wake_at, "at": now}
             by_kind[claim.ref.kind].append({"row_id": claim.ref.id, "seen": claim.wake_seq, "held": claim.fence, **due})
     for kind, values in by_kind.items():
         await connection.execute(_RELEASE[kind], values)
+    for kind, ids in over.items():
+        # What came between load and commit: nobody will ever hear it.
+        await connection.execute(_FORGET, {"kind": kind, "ids": ids})

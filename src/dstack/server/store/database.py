@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from dstack.server.store.trouble import Trouble
+from dstack.server.store.unbroken import unbroken
 
 READERS = 4
 # A server that is frozen in the middle of a transaction keeps its locks for so long, which is less than its lease.
@@ -148,12 +149,7 @@ class _SqliteFile:
 
     async def _in_thread(self, step: Callable[[], object]) -> None:
         """Run one step to its end, cancelled or not: nobody else may touch the connection meanwhile."""
-        running = asyncio.get_running_loop().run_in_executor(self._thread, step)
-        try:
-            await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await asyncio.wait([running])
-            raise
+        await unbroken(asyncio.get_running_loop().run_in_executor(self._thread, step))
 
 
 def _postgres(url: str, isolation_level: str, server_settings: dict[str, str]) -> AsyncEngine:

@@ -1,0 +1,283 @@
+"""One story: real servers over a real database in virtual time, which die again and again while people want things.
+
+The store, the engine, the effects and the routes are the shipped ones, the cloud is the backend `sim`, the agents are
+its pretended ones. Chance (the seed) decides when each life ends: at a point between two verbs of the engine, or at
+some instant. After the last death everything has to come to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dstack.model.job import Job, JobStatus
+from dstack.model.run import Run
+from dstack.server.app import running
+from dstack.server.settings import Settings
+from dstack.server.store.store import Store
+from support.dying import Died, Fate, classes
+from support.http_api import TOKEN, Api, client_of, task
+from support.virtual_time import VirtualClock, VirtualLoop, in_virtual_time, virtual_loop
+from support.watching import VirtualDatabase, Watch, set_clock
+
+MINUTE = 60.0
+SETTLE_S = 6 * 3600.0  # after the last death everything must be over within this
+LONGEST_LIFE_S = 60.0
+LONGEST_DEATH_S = 20.0
+SLOW = 0.2  # of commits take seconds to begin; others act between load and commit
+DANGERS = 12  # points of each life at which it may end
+AT_SOME_INSTANT = "at some instant"
+ACTS = ("create_instance", "start_task", "stop_task", "remove_task", "terminate_instance")
+ROWS = ("run", "job", "instance", "fleet", "queue")
+SEEN = ("link_up", "running", "exited")
+# Passed so often that few lives would come any further.
+COMMON = (
+    *(f"{verb}:{kind}:after" for verb in ("claim_due", "load") for kind in ROWS),
+    *(f"write:any:{when}" for when in ("before", "after")),
+)
+RARE = (
+    *(f"commit:{what}:{when}" for what in (*ROWS, *ACTS) for when in ("before", "after")),
+    *(f"claim_acts:{verb}:after" for verb in ACTS),
+    *(f"{how}:{verb}:{when}" for how in ("finish_act", "retry_act") for verb in ACTS for when in ("before", "after")),
+    *(f"observe:{what}:{when}" for what in SEEN for when in ("before", "after")),
+    *(f"take_links:host:{when}" for when in ("before", "after")),
+)
+FLEETS = {"pool": {"nodes": "0..4"}, "warm": {"nodes": "1..2"}, "cluster": {"nodes": "0..3", "placement": "cluster"}}
+RUNS = 10
+KINDS: tuple[dict[str, Any], ...] = ({}, {}, {"nodes": 2}, {"retry": {"duration": "5m"}})
+FAILURES = [
+    {"kind": "no_capacity", "rate": 0.15, "times": 6},
+    {"kind": "result_lost", "rate": 0.2, "times": 6},
+    {"kind": "unavailable", "rate": 0.1, "times": 4},
+    {"kind": "slow", "rate": 0.1, "times": 3, "delay": 60},
+    {"kind": "deaf", "rate": 0.05, "times": 1},
+    {"kind": "vanished", "rate": 0.05, "times": 2, "after": 40},
+    {"kind": "terminate_fails", "rate": 0.2, "times": 6},
+    {"kind": "list_forgets", "rate": 0.2, "times": 20},
+    {"kind": "list_lies", "rate": 0.2, "times": 20},
+]
+
+
+@dataclass
+class Told:
+    """`broken` is empty when all held; `deaths` by point; `looks` how often the invariants were checked."""
+
+    seed: int
+    broken: list[str] = field(default_factory=list)
+    deaths: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+    passed: Counter[str] = field(default_factory=Counter)
+    looks: int = 0
+    virtual_s: float = 0.0
+
+
+def tell(
+    seed: int,
+    folder: Path,
+    database_url: str | None = None,
+    *,
+    store: Callable[[Path], type[Store]] = lambda _: Store,
+    minutes: float = 6.0,
+    slow: float = SLOW,
+    deadly: bool = True,
+) -> Told:
+    """Play a seed in a new folder; two servers on an empty PostgreSQL, one on SQLite.
+
+    `store` makes worse stores, `slow` is the share of slow commits, `deadly`: servers die at all.
+    """
+    if database_url is not None:
+        asyncio.run(set_clock(database_url))
+    random.seed(seed)  # pauses between tries are shaken by the global source
+    story = _Story(seed, folder, database_url, store(folder / "cloud"), minutes * MINUTE, slow, deadly)
+    return in_virtual_time(story.play(), outside=database_url is not None)
+
+
+class _Story:
+    def __init__(
+        self, seed: int, folder: Path, url: str | None, store: type[Store], until_s: float, slow: float, deadly: bool
+    ):
+        self.told = Told(seed)
+        self._folder, self._url, self._store = folder, url, store
+        self._until_s = until_s
+        self._slow = slow
+        self._deadly = deadly
+        self._servers = ["a"] if url is None else ["a", "b"]
+        self._living: dict[str, Api] = {}
+        self._finished = asyncio.Event()
+
+    async def play(self) -> Told:
+        loop = virtual_loop()
+        settings = {name: self._settings(name) for name in self._servers}
+        self._watch = Watch(loop, settings["a"].resolved_database_url, self._folder / "cloud")
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name in self._servers:
+                    group.create_task(self._lives(name, settings[name], loop))
+                group.create_task(self._people(loop))
+        finally:
+            await self._watch.database.close()
+        self.told.broken += self._watch.broken
+        self.told.looks, self.told.virtual_s = self._watch.looks, loop.time()
+        return self.told
+
+    def _settings(self, name: str) -> Settings:
+        home = self._folder / name
+        home.mkdir(parents=True)
+        cloud = {
+            "type": "sim",
+            "run": "pretend",
+            "pretend": {"duration": 3 if self.told.seed % 2 else 20},
+            "folder": str(self._folder / "cloud"),
+            "seed": self.told.seed,
+            "delays": {"create": 4, "boot": 6, "terminate": 4},
+            "failures": FAILURES,
+            "offers": [{"instance_type": "small", "regions": ["here"], "price": 1.0, "memory": "32GB"}],
+        }
+        (home / "config.yml").write_text(yaml.safe_dump({"projects": [{"name": "main", "backends": [cloud]}]}))
+        shared = {} if self._url is None else {"database_url": self._url, "shared_dir": self._folder / "shared"}
+        return Settings(data_dir=home, admin_token=TOKEN, local_backend=False, encryption_keys=(b"k" * 32,), **shared)
+
+    # Servers.
+
+    async def _lives(self, name: str, settings: Settings, loop: VirtualLoop) -> None:
+        chance = random.Random(f"{self.told.seed} {name}")
+        clock = VirtualClock(loop, chance.uniform(-3, 3) if self._url else 0.0)
+        while not self._finished.is_set():
+            last = not self._deadly or loop.time() >= self._until_s
+            fate = self._fate(chance)
+            fate.armed = not last
+            longest_s = SETTLE_S * 4 if last else chance.uniform(5, LONGEST_LIFE_S)
+            try:
+                await self._live(name, settings, clock, fate, longest_s)
+            except* Died:
+                pass
+            self.told.passed += fate.passed
+            if fate.dead:
+                self.told.deaths[fate.where] += 1
+                await asyncio.sleep(chance.uniform(0, LONGEST_DEATH_S))
+
+    def _fate(self, chance: random.Random) -> Fate:
+        how = {"looked": self._watch.look, "slow_s": lambda: self._slow_s(chance)}
+        if chance.random() < 0.3:
+            return Fate(chance.choice(COMMON), count=chance.randint(1, 30), **how)
+        return Fate(*chance.sample(RARE, DANGERS), count=chance.randint(1, 3), **how)
+
+    def _slow_s(self, chance: random.Random) -> float:
+        if virtual_loop().time() >= self._until_s or chance.random() >= self._slow:
+            return 0.0
+        return chance.choice((0.05, 1.0, 5.0))
+
+    async def _live(self, name: str, settings: Settings, clock: VirtualClock, fate: Fate, longest_s: float) -> None:
+        dying = classes(fate, self._store, VirtualDatabase)
+        async with running(settings, clock, **dying) as server, client_of(server.parts) as http:
+            self._living[name] = Api(http, server.parts)
+            ends = [asyncio.ensure_future(e.wait()) for e in (fate.died, self._finished)]
+            try:
+                await asyncio.wait(ends, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                del self._living[name]
+                for one in ends:
+                    one.cancel()
+            if not self._finished.is_set():
+                if not fate.dead:
+                    fate.end(AT_SOME_INSTANT)
+                fate.alive()
+
+    # People.
+
+    async def _people(self, loop: VirtualLoop) -> None:
+        try:
+            chance = random.Random(f"{self.told.seed} people")
+            fleets = {
+                "pool": {"nodes": "0..4"},
+                "warm": {"nodes": "1..2"},
+                "cluster": {"nodes": "0..3", "placement": "cluster"},
+            }
+            for name, fields in fleets.items():
+                spec = {"configuration": {"type": "fleet", "name": name, "idle_duration": "40s", **fields}}
+                await self._call("fleets/apply", {"plan": {"spec": spec}})
+            await self._all(self._wishes(chance, loop))
+            if await self._over(self._runs_ended, "runs"):
+                await self._call("fleets/delete", {"names": list(FLEETS)})
+                await self._over(self._nothing_left, "all")
+            await self._conclude()
+        finally:
+            self._finished.set()
+
+    async def _all(self, wishes: list[Coroutine[Any, Any, None]]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for wish in wishes:
+                group.create_task(wish)
+
+    def _wishes(self, chance: random.Random, loop: VirtualLoop) -> list[Coroutine[Any, Any, None]]:
+        at = lambda share=0.9: loop.time() + chance.uniform(0, self._until_s * share)  # noqa: E731
+        names = [f"r{n}" for n in range(10)]
+        runs = [
+            self._run(at(), name, chance.choice(({}, {}, {"nodes": 2}, {"retry": {"duration": "5m"}})))
+            for name in names
+        ]
+        return [*runs, *(self._stop(at(1.0), chance.choice(names), abort) for abort in (False, False, True))]
+
+    async def _run(self, at: float, name: str, fields: dict[str, Any]) -> None:
+        await asyncio.sleep(at - virtual_loop().time())
+        spec = task("work", name=name, **fields, resources={"cpu": "1..", "memory": "1GB..", "disk": "1GB.."})
+        # Whoever did not hear the answer looks before asking again.
+        await self._call("runs/apply", {"plan": {"run_spec": spec}}, unless=("runs/get", {"run_name": name}))
+
+    async def _stop(self, at: float, name: str, abort: bool) -> None:
+        await asyncio.sleep(at - virtual_loop().time())
+        await self._call("runs/stop", {"runs_names": [name], "abort": abort})
+
+    async def _call(self, path: str, body: Any, unless: tuple[str, Any] | None = None) -> None:
+        """Ask whichever server lives until one answers."""
+        tried = False
+        while not self._watch.broken:
+            for api in list(self._living.values()):
+                try:
+                    if unless is not None and tried and (await api.raw(*unless)).status_code == 200:
+                        return
+                    tried = True
+                    if (await api.raw(path, body)).status_code < 500:
+                        return
+                except Died:
+                    continue
+            await asyncio.sleep(1.0)
+
+    async def _runs_ended(self) -> list[str]:
+        return [f"run {run.name} {run.status}" for run in await self._watch.runs() if not run.terminal]
+
+    async def _nothing_left(self) -> list[str]:
+        return await self._watch.left()
+
+    async def _over(self, left: Callable[[], Coroutine[Any, Any, list[str]]], what: str) -> bool:
+        """Wait until nothing is left; False when something broke, or it takes too long."""
+        loop = virtual_loop()
+        deadline = max(loop.time(), self._until_s) + SETTLE_S
+        while not self._watch.broken:
+            rest = await left()
+            if not rest and loop.time() >= self._until_s:
+                return True
+            if loop.time() > deadline:
+                self.told.broken.append(f"not over when it should be ({what}): {', '.join(rest[:6])}")
+                return False
+            await asyncio.sleep(5.0)
+        return False
+
+    async def _conclude(self) -> None:
+        """Whoever ended well has its whole log, once."""
+        rows = await self._watch.rows()
+        self.told.statuses.update(str(row.status) for row in rows if isinstance(row, Run))
+        done = [row for row in rows if isinstance(row, Job) and row.status is JobStatus.DONE]
+        for job in done if not self._watch.broken else ():
+            api = next(iter(self._living.values()))
+            name = next(row.name for row in rows if row.id == job.run_id and isinstance(row, Run))
+            page = await api.call("logs/poll", {"run_name": name, "job_submission_id": job.id, "limit": 10})
+            if len(page["logs"]) != 1:
+                self.told.broken.append(f"job {job.id} of {name} has {len(page['logs'])} lines of log instead of one")
