@@ -5,6 +5,8 @@ import socket
 import stat
 import time
 
+import pytest
+
 from support.product import Product
 
 
@@ -48,6 +50,19 @@ def test_reset_token_prints_a_token_that_works_and_ends_the_old_one(product: Pro
     env = {"DSTACK_SERVER_URL": product.url, "DSTACK_PROJECT": "main"}
     assert product.cli("ps", env={**env, "DSTACK_TOKEN": token}).code == 0
     assert product.cli("ps", env={**env, "DSTACK_TOKEN": old}).code == 1
+
+
+@pytest.mark.parametrize("command", [[], ["doctor"]])
+def test_a_folder_that_is_none_is_named_with_the_setting(product: Product, command: list[str]):
+    in_the_way = product.folder / "in-the-way"
+    in_the_way.write_text("a file")
+
+    words = ["server", "--port", str(product.port), *(command or ["-n"])]
+    refused = product.cli(*words, env={"DSTACK_SERVER_DIR": str(in_the_way / "server")})
+
+    assert refused.code == 1
+    assert str(in_the_way) in refused.err and "DSTACK_SERVER_DIR" in refused.err
+    assert "Traceback" not in refused.text
 
 
 def test_second_server_on_the_same_folder_is_refused(product: Product):

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI
-from sqlalchemy.engine import make_url
 
 from dstack import __version__
 from dstack.clock import Clock
@@ -25,7 +24,7 @@ from dstack.server.settings import Settings
 from dstack.server.store.database import Database
 from dstack.server.store.migrate import one_at_a_time, upgrade
 from dstack.server.store.store import Store
-from dstack.server.store.trouble import DatabaseUnavailable
+from dstack.server.store.trouble import DatabaseUnavailable, remedy
 from dstack.server.wiring import Ground, wire
 from dstack.ssh.host import Hosts
 
@@ -64,7 +63,7 @@ async def running(
         try:
             cipher, database, token = await _open(settings, clock, database_class)
         except DatabaseUnavailable as e:
-            raise DstackError(str(e), hint=_where(settings)) from e
+            raise DstackError(str(e), hint=remedy(settings.resolved_database_url, str(e))) from e
         try:
             me = myself(settings)
             wired = wire(Ground(settings, clock, cipher, database, me, hosts, store_class))
@@ -84,14 +83,6 @@ async def running(
                     await parts.backends.aclose()
         finally:
             await database.close()
-
-
-def _where(settings: Settings) -> str:
-    """What to do about a database that cannot be opened."""
-    if make_url(settings.resolved_database_url).get_backend_name() != "sqlite":
-        return "DSTACK_DATABASE_URL says which one; does it run, and may this machine reach it?"
-    file = make_url(settings.resolved_database_url).database
-    return f"it is the file {file}: restore a backup of it, or `sqlite3 {file} .recover` what can be read"
 
 
 async def _open(

@@ -50,6 +50,12 @@ def main(argv: list[str] | None = None) -> int:
         if e.hint:
             _say(f"hint: {e.hint}")
         return 2 if isinstance(e, UsageError) else 1
+    except OSError as e:
+        if not isinstance(e.filename, str):
+            raise
+        _say(f"error: {e.filename} cannot be used: {e.strerror}")
+        _say("hint: DSTACK_SERVER_DIR says where the server has its state; it needs a folder that it may write to")
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -46,6 +47,16 @@ class DatabaseUnavailable(Exception):
 
     Not a DstackError: nobody's request is wrong, and whoever works on asks again.
     """
+
+
+def remedy(url: str, trouble: str) -> str:
+    """What to do about a database that cannot be opened, for the `trouble` that `words` found."""
+    if make_url(url).get_backend_name() != "sqlite":
+        return "DSTACK_DATABASE_URL says which one; does it run, and may this machine reach it?"
+    file = make_url(url).database
+    if "damaged" in trouble:
+        return f"it is the file {file}: restore a backup of it, or `sqlite3 {file} .recover` what can be read"
+    return f"it is the file {file}; `dstack server doctor` looks at its disk and at what else it needs"
 
 
 def words(error: BaseException) -> str | None:
