@@ -59,6 +59,13 @@ async def test_a_run_on_the_servers_own_machine_tells_its_door(api: Api) -> None
         "host_key": "ssh-ed25519 AAAA",
         "host": None,
     }
+    async with api.parts.database.write() as connection:
+        await change_rows(connection, Job, [job.id], status=JobStatus.TERMINATING, running_since=1.0)
+    saving = (await api.call("runs/get", {"run_name": "t1"}))["latest_job_submission"]
+    assert saving["x_attach"] == submission["x_attach"]
+    async with api.parts.database.write() as connection:
+        await change_rows(connection, Job, [job.id], task_ended=True)
+    assert (await api.call("runs/get", {"run_name": "t1"}))["latest_job_submission"]["x_attach"] is None
     told = submission["job_provisioning_data"]
     assert (told["hostname"], told["ssh_port"], told["username"], told["dockerized"]) == (
         "127.0.0.1",

@@ -71,6 +71,8 @@ class Entrance:
 
         Raises the error that ends all tries, unless the run is followed for its own sake.
         """
+        if self._ends() and not isinstance(news, Entered):
+            return []  # the door closes behind the last one: that is no news
         if isinstance(news, Barred):
             if not self._wish.aside or not isinstance(news.error, DstackError):
                 raise news.error
@@ -100,6 +102,9 @@ class Entrance:
 
     def _of_dev_environment(self) -> bool:
         return self._run["run_spec"]["configuration"].get("type") == "dev-environment"
+
+    def _ends(self) -> bool:
+        return self._job is not None and self._job["job_submissions"][-1]["status"] == "terminating"
 
     def _open_or_note(self) -> list[str]:
         """A run that is followed for its own sake goes on without a way in, a full disk for instance."""

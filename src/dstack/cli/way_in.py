@@ -66,7 +66,7 @@ def way_in(run: Json, job: Json) -> Way | None:
     """None while nobody gets in, or for good: `x_attach.message` then says why."""
     spec, submission = job["job_spec"], job["job_submissions"][-1]
     attach = submission.get("x_attach") or {}
-    if submission["status"] != "running" or not attach.get("port"):
+    if submission["status"] not in ("running", "terminating") or not attach.get("port"):
         return None
     _check(attach, words.name(run), spec["job_name"], submission["id"])
     number, replica = int(spec["job_num"]), int(spec.get("replica_num", 0))

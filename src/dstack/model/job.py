@@ -306,6 +306,13 @@ class Job(Row):
     finished_at: float | None = None
 
     @property
+    def enterable(self) -> bool:
+        """People may be in it: it runs, or it has been asked to end and saves its work."""
+        if self.status is JobStatus.TERMINATING:
+            return self.running_since is not None and not self.task_ended
+        return self.status is JobStatus.RUNNING
+
+    @property
     def is_gang(self) -> bool:
         """It is one of several nodes, which start and end together."""
         return self.spec.jobs_per_replica > 1

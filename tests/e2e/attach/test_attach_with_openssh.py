@@ -176,6 +176,20 @@ def test_a_dev_environment_that_nobody_is_in_says_so_in_its_log_before_it_ends(d
     assert "inactivity duration exceeded" in dstack.cli("ps", "-a", "-v").out
 
 
+def test_who_is_in_stays_in_while_a_run_that_was_stopped_saves_its_work(dstack: Product):
+    trap = "trap 'while [ ! -e go ]; do sleep 0.1; done; echo saved; exit 0' INT TERM"
+    file = dstack.task("saver", trap, "echo up; while :; do sleep 0.1; done")
+    dstack.cli("apply", "-f", file, "-y", "-d").ok()
+    attached = Attached(dstack, "saver", "--logs")
+    attached.command.wait_for("up\n", WAIT_S)
+    dstack.cli("stop", "saver", "-y").ok()
+    dstack.wait_status("saver", "terminating")
+    assert attached.ssh("touch go; echo in").out == "in\n"
+    left = attached.command.ended(WAIT_S)
+    assert "saved\n" in left.out and "lost" not in left.err
+    assert "Host saver" not in entries(dstack)
+
+
 def test_with_its_log_an_attach_ends_as_the_run_does(dstack: Product):
     file = dstack.task("brief", "echo first", "while [ ! -e go ]; do sleep 0.1; done", "exit 5")
     dstack.cli("apply", "-f", file, "-y", "-d").ok()
@@ -184,7 +198,7 @@ def test_with_its_log_an_attach_ends_as_the_run_does(dstack: Product):
     assert attached.ssh("touch go").code == 0
     assert attached.command.ended(WAIT_S).code == 5
     over = dstack.cli("attach", "brief")
-    assert (over.code, over.err.splitlines()[0]) == (1, "error: Run brief is failed")
+    assert (over.code, over.err.splitlines()[0]) == (1, "error: Run brief is finished (exited (5))")
 
 
 def tunnels(dstack: Product) -> list[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dstack.agentapi.wire import StopRequest
-from support.sessions import Door, SessionAgent, Terminal, until
+from support.sessions import TOOLS_IMAGE, Door, SessionAgent, Terminal, until
 
 WORDS = "It stops in 5m"
 SHOWN = r"\[dstack\] It stops in 5m"
@@ -48,6 +48,16 @@ def test_a_file_that_a_job_prints_to_gets_no_notice(process_agent: SessionAgent,
     process_agent.ask(lambda client: client.notice(task, WORDS))
     assert file.read_text() == "job\n"
     process_agent.end(task)
+
+
+@pytest.mark.docker
+@pytest.mark.root
+def test_a_job_that_ends_at_once_when_it_is_stopped_still_says_so_to_who_is_in(engine_agent: SessionAgent, fresh):
+    door = engine_agent.door(fresh("sleep 1000", image=TOOLS_IMAGE))
+    terminal = entered(door)
+    engine_agent.ask(lambda client: client.stop(door.task_id, StopRequest(grace_s=0, reason="terminated_by_user")))
+    terminal.until(r"\[dstack\] The run is being stopped \(terminated by user\)")
+    terminal.exit_code()
 
 
 def entered(door: Door) -> Terminal:

@@ -42,6 +42,11 @@ def the_way(**attach: Any) -> Way:
 def test_a_job_that_does_not_run_or_has_no_door_is_nowhere():
     assert way_in(*run_at(status="provisioning")) is None
     assert way_in(*run_at(port=None)) is None
+    assert way_in(*run_at(status="terminated")) is None
+
+
+def test_a_job_that_saves_its_work_before_it_ends_is_still_there():
+    assert the_way(status="terminating") == the_way(status="running")
 
 
 def test_another_attempt_of_a_job_is_another_place():

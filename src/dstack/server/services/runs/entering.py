@@ -8,7 +8,7 @@ from dstack.backends.base import OpensPorts, Streams
 from dstack.backends.errors import BackendError
 from dstack.errors import DstackError, ResourceNotFound
 from dstack.model.instance import Instance
-from dstack.model.job import Job, JobStatus
+from dstack.model.job import Job
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
 from dstack.server.services.rows import fetch
@@ -51,6 +51,6 @@ async def _running(parts: Parts, access: Access, run_name: str, job_num: int, re
             connection, Job, t.c.run_id == run.id, t.c.job_num == job_num, t.c.replica_num == replica_num
         )
         job = max(jobs, key=lambda one: one.submission_num, default=None)
-        if job is None or job.status is not JobStatus.RUNNING or job.instance_id is None:
+        if job is None or not job.enterable or job.instance_id is None:
             raise DstackError(f"Run {run_name} has no such job that runs")
         return job, await fetched(connection, Instance, job.instance_id)

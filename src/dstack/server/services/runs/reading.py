@@ -186,7 +186,7 @@ async def _views(connection: AsyncConnection, parts: Parts, found: Sequence[_Nam
 
 async def _host_keys(connection: AsyncConnection, jobs: Sequence[Job]) -> dict[str, str]:
     """Of the hosts of one's own that jobs run on now, by instance id."""
-    places = [job.place for job in jobs if job.status is JobStatus.RUNNING and job.place and job.place.remote]
+    places = [job.place for job in jobs if job.enterable and job.place and job.place.remote]
     ids = {place.remote.key: place.instance_id for place in places if place.remote}
     known = await _names(connection, host_access, set(ids), "host_key", "host")
     return {ids[host]: key for host, key in known.items()}

@@ -6,7 +6,7 @@ from typing import Any
 
 from dstack.agentapi.wire import SESSION_PORT
 from dstack.model.host import Hop
-from dstack.model.job import Job, JobStatus
+from dstack.model.job import Job
 
 HERE = "local"  # the backend whose jobs run on the server's own machine
 LOOPBACK = "127.0.0.1"
@@ -25,7 +25,7 @@ def attach(job: Job, host_keys: dict[str, str]) -> dict[str, Any] | None:
     `host` is what to go through to reach `port` on its loopback; None: the port is that of the server's own machine.
     """
     session, port = job.session, door(job)
-    if job.status is not JobStatus.RUNNING or job.place is None or session is None:
+    if not job.enterable or job.place is None or session is None:
         return None
     if port is None:
         return {"port": None, "message": session.message} if session.message else None
