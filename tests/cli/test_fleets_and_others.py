@@ -124,7 +124,8 @@ def test_details_of_a_fleet_for_people_and_for_programs(cli: Cli, server: WireSe
 
 
 def test_one_instance_is_deleted_by_number_or_id(cli: Cli, server: WireServer):
-    server.on("fleets/get", wire.fleet("f1", "idle", "idle")).on("fleets/delete_instances", None)
+    whole, less = wire.fleet("f1", "idle", "idle"), wire.fleet("f1", "terminated", "terminated")
+    server.on("fleets/get", whole, less, whole, whole, less).on("fleets/delete_instances", None)
     assert cli.run("fleet", "delete", "f1", "-i", "0", "-y").out == "Fleet f1 instances deleted\n"
     cli.run("fleet", "delete-instance", "f1", wire.an_id(21), "-y")
     assert [body["instance_nums"] for body in server.bodies("fleets/delete_instances")] == [[0], [1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from dstack.api.client import Client
@@ -121,10 +122,14 @@ def _submitted(client: Client, plan: Json, options: Options) -> Json:
     return client.fleets.apply(spec, force=options.force)
 
 
-def delete_and_wait(client: Client, name: str, *, abandon: bool = False) -> None:
-    """Delete a fleet and wait until it is gone. `abandon`: not for hosts that do not answer."""
+def delete_and_wait(client: Client, name: str, instances: Sequence[int] = (), *, abandon: bool = False) -> None:
+    """Delete a fleet, or some of its instances, and wait until that is gone. `abandon`: not for silent hosts."""
     status = StatusLine()
-    client.fleets.delete([name], abandon=abandon)
+    if instances:
+        client.fleets.delete_instances(name, instances, abandon=abandon)
+    else:
+        client.fleets.delete([name], abandon=abandon)
+    what = f"instances {', '.join(map(str, instances))} of the fleet {name}" if instances else f"the fleet {name}"
     deadline = time.monotonic() + DELETE_LIMIT_S
     try:
         while time.monotonic() < deadline:
@@ -132,15 +137,18 @@ def delete_and_wait(client: Client, name: str, *, abandon: bool = False) -> None
                 fleet = client.fleets.get(name)
             except ResourceNotFound:
                 return
-            if fleet["status"] in ("terminated", "failed"):
+            going = [i for i in fleet["instances"] if not instances or i["instance_num"] in instances]
+            there = any(i["status"] != "terminated" for i in going)
+            if fleet["status"] in ("terminated", "failed") or (instances and not there):
                 return
-            silent = [i["x_host"] for i in fleet["instances"] if i.get("x_host") and i.get("unreachable")]
+            silent = [i["x_host"] for i in going if i.get("x_host") and i.get("unreachable")]
             more = f" {', '.join(silent)} does not answer; --abandon does not wait for it" if silent else ""
-            status.tell(f"Deleting the fleet {name}...{more}")
+            status.tell(f"Deleting {what}...{more}")
             time.sleep(POLL_S)
     finally:
         status.clear()
-    raise DstackError(f"Fleet {name} is still there after {DELETE_LIMIT_S / 60:g} minutes", hint=f"`dstack why {name}`")
+    limit = f"{DELETE_LIMIT_S / 60:g} minutes"
+    raise DstackError(f"Not gone after {limit}: {what}", hint=f"`dstack why {name}` tells what it waits for")
 
 
 def _wait(client: Client, fleet: Json) -> Json:

@@ -206,4 +206,7 @@ class Tunnel:
 
 
 def _last_line(text: str) -> str:
-    return text.splitlines()[-1] if text else ""
+    """The last that says why; where a login node refuses, ssh ends with lines about the pipe to it."""
+    lines = text.splitlines()
+    telling = [line for line in lines if not line.startswith(("Connection closed by", "kex_exchange_identification"))]
+    return (telling or lines or [""])[-1]

@@ -79,7 +79,8 @@ def test_with_the_login_nodes_key_in_the_ssh_agent_one_gets_into_a_run(lab: Lab,
 def test_without_that_key_the_way_goes_through_the_server_and_says_why(lab: Lab) -> None:
     command = lab.product.begin("attach", "lasting", env={"SSH_AUTH_SOCK": ""})
     command.wait_for("To connect to the run via SSH", READY_S)
-    assert "The connection goes through the server: " in command.err
+    refused = f"{SUDOER}@{lab.hosts['login'].address}: Permission denied (publickey)."
+    assert f"The connection goes through the server: {refused}" in command.err
     assert _ssh(lab, "lasting", "echo inside; exit 6", env={}) == Ended(6, "inside\n", "")
     command.interrupt()
     assert command.ended(READY_S).code == 0

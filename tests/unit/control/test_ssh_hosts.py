@@ -207,6 +207,15 @@ def test_every_host_says_for_itself_why_it_does_not_fit():
     ]
 
 
+def test_what_is_wrong_with_a_host_is_said_in_its_own_words():
+    fleet = hosts("a", "b", seeded=True)
+    unfit = host(fleet, 0, status=InstanceStatus.PROVISIONING, report=UNFIT)
+    silent = host(fleet, 1, linked=False, unreachable_since=T0, unreachable_message="Nothing listens on b:22")
+    report = candidates(_asks(), [fleet], (unfit, silent), ()).report
+    reasons = [one.reason for one in report.hosts]
+    assert reasons == ["sudo: asks for a password", "unreachable: Nothing listens on b:22"]
+
+
 def test_of_many_hosts_the_first_are_named_and_the_others_counted():
     fleet = hosts(*(f"h{n}" for n in range(60)), seeded=True)
     report = candidates(_asks(cpu=999), [fleet], [host(fleet, n) for n in range(60)], ()).report

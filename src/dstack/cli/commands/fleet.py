@@ -47,7 +47,7 @@ def get(name: str | None, fleet_id: str | None, as_json: bool) -> None:
         raise UsageError("expected NAME or --id")
     with connect() as client:
         found = client.fleets.get(name, id=fleet_id)
-    put_json(found) if as_json else put(details(found, time.time()))
+    put_json(found) if as_json else put(details(found, time.time(), width()))
 
 
 @fleet.command(epilog="Example: dstack fleet delete my-fleet -i 0 -y")
@@ -173,8 +173,5 @@ def _delete(name: str, instances: list[int], yes: bool, as_json: bool, abandon: 
         what = f"Delete the fleet {name} instances {instances}?" if instances else f"Delete the fleet {name}?"
         if not yes and not confirm(what):
             return say("Exiting...")
-        if instances:
-            client.fleets.delete_instances(name, instances, abandon=abandon)
-        else:
-            delete_and_wait(client, name, abandon=abandon)
+        delete_and_wait(client, name, instances, abandon=abandon)
         deleted("fleet", name, as_json, **({"instances": instances} if instances else {}))

@@ -37,7 +37,7 @@ def fleets_table(fleets: Sequence[Json], now: float, *, verbose: bool = False, w
     return table(HEADERS, [row for fleet in fleets for row in _rows(fleet, now)], width)
 
 
-def details(fleet: Json, now: float) -> str:
+def details(fleet: Json, now: float, width: int | None = None) -> str:
     """A fleet for people: what it is, then its instances."""
     configuration = fleet["spec"]["configuration"]
     nodes = configuration.get("nodes")
@@ -49,7 +49,7 @@ def details(fleet: Json, now: float) -> str:
         ("Nodes", nodes_text(nodes) if nodes else ""),
         ("Created", values.age(fleet.get("created_at"), now)),
     ]
-    text = properties([row for row in rows if row[1]]) + "\n\n" + fleets_table([fleet], now, verbose=True)
+    text = properties([row for row in rows if row[1]]) + "\n\n" + fleets_table([fleet], now, verbose=True, width=width)
     found = [(i, hosts.report(i)) for i in fleet.get("instances") or []]
     return text + "".join("\n\n" + "\n".join([str(i["x_host"]), *lines]) for i, lines in found if lines)
 
@@ -96,7 +96,7 @@ def instance_status(instance: Json) -> str:
         text = f"{instance.get('busy_blocks', 0)}/{total} busy"
     if instance.get("unreachable"):
         return f"{text} (unreachable)"
-    if instance.get("x_to_mend"):
+    if instance.get("x_to_mend") and text != "terminating":
         return f"{text} (to mend)"
     if instance.get("x_cordon"):
         return f"{text} ({instance['x_cordon']})"

@@ -31,7 +31,7 @@ def with_hosts(report: PlacementReport, fits: Fits, most: int) -> PlacementRepor
         found += [(_instance(slot), miss or _busy(slot, shelf)) for slot in few]
     found.sort(key=lambda one: (one[0].fleet_name, one[0].num))
     shown = tuple(
-        HostMiss(instance=host.name, host=host.remote.key, reason=miss.of_one())
+        HostMiss(instance=host.name, host=host.remote.key, reason=_reason(host, miss))
         for host, miss in found[:most]
         if host.remote is not None
     )
@@ -44,6 +44,15 @@ def in_a_line(report: PlacementReport) -> str:
     more = len(report.hosts) - len(named) + report.more_hosts
     parts = [f"{one.instance}: {one.reason}" for one in named]
     return "; ".join([*parts, f"{more} more"] if more else parts)
+
+
+def _reason(host: Instance, miss: Miss) -> str:
+    """What is known of this host says more than what its kind of trouble is called."""
+    if miss.stage == "unfit" and host.report is not None and host.report.failed:
+        return "; ".join(f"{one.check}: {one.message}" for one in host.report.failed)
+    if miss.stage == "unreachable" and host.unreachable_message:
+        return f"unreachable: {host.unreachable_message}"
+    return miss.of_one()
 
 
 def _left_out(fits: Fits) -> Iterator[tuple[Miss | None, Shelf, Iterator[Slot]]]:

@@ -65,7 +65,10 @@ def _lines(view: RunView, jobs: list[Job]) -> list[str]:
     head = f"{run.name} is {run.status}"
     if run.termination_reason is not None:
         head += f": {str(run.termination_reason).replace('_', ' ')}"
-    lines = [head + (f" ({run.termination_message})" if run.termination_message else "")]
+    message = run.termination_message
+    if message and message not in {job.termination_message for job in jobs}:  # a job's own line tells it below
+        head += f" ({message})"
+    lines = [head]
     if view.waiting_for:
         lines.append(f"It waits for {view.waiting_for}.")
     for job in jobs:
