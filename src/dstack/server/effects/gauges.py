@@ -13,6 +13,8 @@ from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
 from dstack.server.store.tables import job_gauge, job_metric
 
+SKEW_S = 60.0  # a host's clock that is further off is not believed
+
 
 class Gauges:
     def __init__(self, database: Database, changes: Changes):
@@ -32,10 +34,14 @@ class Gauges:
         self._changes.publish([f"job:{r.id}" for r in reports])
 
     async def sampled(self, samples: Sequence[tuple[str, TaskMetrics]], now: float) -> None:
-        """Append metrics; retention deletes the old ones."""
+        """Append metrics that were just measured; retention deletes the old ones, by the clock of the server."""
         if not samples:
             return
         insert = sqlite_insert if self._database.sqlite else pg_insert
-        rows = [{"job_id": job_id, "at": m.at, "sample": json.dumps(to_json(m))} for job_id, m in samples]
+        rows = [{"job_id": job_id, "at": _at(m, now), "sample": json.dumps(to_json(m))} for job_id, m in samples]
         async with self._database.write() as connection:
             await connection.execute(insert(job_metric).on_conflict_do_nothing(), rows)
+
+
+def _at(sample: TaskMetrics, now: float) -> float:
+    return sample.at if abs(sample.at - now) <= SKEW_S else now
