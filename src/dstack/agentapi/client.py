@@ -26,6 +26,7 @@ BLOB_DEADLINE_S = 600.0
 MAX_IDLE_CONNECTIONS = 8
 PIECE_BYTES = 256 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024  # a host that is somebody else's by now must not fill the server's memory
+YEAR_10000 = 253_402_300_800.0  # no instant that can be written as a date
 SOCKET_PATH_BYTES = 100  # what fits into a socket's address on every system
 
 T = TypeVar("T")
@@ -126,10 +127,11 @@ class AgentClient:
         path = f"{_task(task_id)}/logs?" + urlencode({"offset": offset, "wait": wait_s})
         answer = await self._request("GET", path, deadline_s or wait_s + POLL_SLACK_S)
         try:
-            marks = tuple((int(at), float(when)) for at, when in json.loads(answer.headers.get(_MARKS, "[]")))
+            said = [(int(at), float(when)) for at, when in json.loads(answer.headers.get(_MARKS, "[]"))]
             end = int(answer.headers[_NEXT])
-        except (KeyError, ValueError, TypeError) as e:
+        except (KeyError, ValueError, TypeError, OverflowError) as e:
             raise AgentUnreachable(f"the agent's answer cannot be understood: {e}") from e
+        marks = tuple(mark for mark in said if 0 <= mark[1] < YEAR_10000)  # what is no date says nothing
         return LogChunk(answer.body, end, answer.headers.get(_FINAL) == "1", marks)
 
     async def metrics(self, task_id: str, *, deadline_s: float = 30.0) -> TaskMetrics:
