@@ -13,9 +13,10 @@ from dstack.agent.docker_client import DockerClient, EngineError, EngineUnreacha
 from dstack.agent.docker_end import Output, ending_of
 from dstack.agent.docker_keeping import Keeping
 from dstack.agent.docker_logs import instant
+from dstack.agent.docker_networks import Networks
 from dstack.agent.docker_output import StreamOutput
 from dstack.agent.docker_spec import AGENT_LABEL, TASK_LABEL, agent_label, resource_name
-from dstack.agent.docker_start import Start, remove_container, remove_network
+from dstack.agent.docker_start import Start, remove_container
 from dstack.agent.gpus import Gpus
 from dstack.agent.machine import Ending, Task, TaskFailed
 from dstack.agent.process_job import signal_number
@@ -46,6 +47,7 @@ class DockerRuntime:
         self._state = state
         self._gpus = gpus
         self._keepings: Dict[str, Keeping] = {}
+        self._networks = Networks(client, state)
 
     async def launch(self, task: Task, host: Host) -> None:
         spec = _spec(task)
@@ -54,7 +56,8 @@ class DockerRuntime:
             if facts is None or facts["State"]["Status"] == "created":
                 if facts is not None:  # left half-made by an agent that died: nobody knows how far it came
                     await remove_container(self._docker, task)
-                await Start(self._docker, self._state, self._gpus, self._keeping(task)).run(task, spec, host)
+                start = Start(self._docker, self._state, self._gpus, self._keeping(task), self._networks)
+                await start.run(task, spec, host)
             facts = await self._container(task)
         except EngineUnreachable as e:
             raise TaskFailed(EXECUTOR_ERROR, str(e)) from None
@@ -103,7 +106,7 @@ class DockerRuntime:
 
     async def abandon(self, task: Task) -> None:
         await remove_container(self._docker, task)
-        await remove_network(self._docker, resource_name(task.id))
+        await self._networks.remove(resource_name(task.id))
         await self._keeping(task).finish()
         del self._keepings[task.id]
 
@@ -133,9 +136,9 @@ class DockerRuntime:
         for container in await self._docker.json("GET", "/containers/json", query) or []:
             if (container.get("Labels") or {}).get(TASK_LABEL) not in known():
                 await self._docker.json("DELETE", "/containers/" + container["Id"], {"force": "true", "v": "true"})
-        for network in await self._docker.json("GET", "/networks", {"filters": query["filters"]}) or []:
-            if (network.get("Labels") or {}).get(TASK_LABEL) not in known():
-                await remove_network(self._docker, network["Id"])
+        for network, task_id in (await self._networks.of_ours()).items():
+            if task_id not in known():
+                await self._networks.remove(network)
 
     def _note_start(self, task: Task, spec: TaskSpec, facts: Facts, host: Host) -> None:
         report = task.report

@@ -11,7 +11,8 @@ from dstack.agent.docker_client import DockerClient, EngineError
 from dstack.agent.docker_files import find_account, own_new_folders, put_archives, put_file, resolve
 from dstack.agent.docker_images import find_image, pull_image
 from dstack.agent.docker_keeping import Keeping
-from dstack.agent.docker_spec import MPI_HOSTFILE, bridge_name, container_body, labels, resource_name, sockets_bind
+from dstack.agent.docker_networks import Networks
+from dstack.agent.docker_spec import MPI_HOSTFILE, container_body, resource_name, sockets_bind
 from dstack.agent.docker_terminal import TERMINAL_IN_CONTAINER
 from dstack.agent.gpu_options import Options, of_container
 from dstack.agent.gpus import Gpus
@@ -35,11 +36,12 @@ Facts = Dict[str, Any]  # an engine's answer
 class Start:
     """The start of one task's container."""
 
-    def __init__(self, client: DockerClient, state: str, gpus: Gpus, keeping: Keeping):
+    def __init__(self, client: DockerClient, state: str, gpus: Gpus, keeping: Keeping, networks: Networks):
         self._docker = client
         self._state = state
         self._gpus = gpus
         self._keeping = keeping
+        self._networks = networks
         self._terminal = ""  # the name of the one that the job is to print to
         self._init = True
 
@@ -47,7 +49,7 @@ class Start:
         """Raises TaskFailed, EngineUnreachable. What an earlier try left must have been removed."""
         if not spec.image:
             raise TaskFailed(CREATE_FAILED, "A container needs an `image`")
-        network = asyncio.ensure_future(self._create_network(task, spec))  # slow, and needed at the start only
+        network = asyncio.ensure_future(self._create_network(task, spec, host))  # slow, and needed at the start only
         try:
             image = await self._image(task, spec, host)
             if spec.script is not None:  # else there may be no shell in the image
@@ -85,18 +87,9 @@ class Start:
             raise TaskFailed(CREATE_FAILED, "The image %s is not there after its pull" % spec.image)
         return image
 
-    async def _create_network(self, task: Task, spec: TaskSpec) -> None:
-        """A network of its own keeps the task from reaching other tasks of this host."""
-        if spec.network == "host":
-            return
-        name = resource_name(task.id)
-        body = {"Name": name, "Driver": "bridge", "CheckDuplicate": True, "Labels": labels(task.id, self._state)}
-        body["Options"] = {"com.docker.network.bridge.name": bridge_name(task.id)}
-        try:
-            await self._docker.json("POST", "/networks/create", body=body)
-        except EngineError as e:
-            if e.status != 409:
-                raise TaskFailed(CREATE_FAILED, "The task's network cannot be created: %s" % e.message) from None
+    async def _create_network(self, task: Task, spec: TaskSpec, host: Host) -> None:
+        if spec.network != "host":
+            await self._networks.create(task, host)
 
     async def _create(self, task: Task, spec: TaskSpec, image: Facts, host: Host) -> None:
         """Create the container with its working directory and the code, ready to start."""
@@ -190,14 +183,6 @@ async def remove_container(docker: DockerClient, task: Task) -> None:
             if e.status != 409:
                 raise
             await asyncio.sleep(0.1)  # its removal is on the way
-
-
-async def remove_network(docker: DockerClient, name: str) -> None:
-    try:
-        await docker.json("DELETE", "/networks/" + name)
-    except EngineError as e:
-        if e.status != 404:
-            raise
 
 
 def _plain(message: str) -> str:

@@ -16,6 +16,7 @@ import tty
 from dstack.agent import enter_hangup, processes
 from dstack.agent.enter import FAILED, command_line, passed_variables
 from dstack.agent.enter_engine import CannotEnter, EngineSays, hijack, request
+from dstack.agent.enter_streams import Frames, Outgoing
 
 PIECE = 256 * 1024
 MAX_BUFFERED = 512 * 1024
@@ -45,9 +46,8 @@ class ExecSession:
         self._streams: set[str] = set()
         self._looked = False
         self._input_open = True
-        self._to_command = b""
-        self._to_person: dict[int, bytes] = {1: b"", 2: b""}
-        self._raw = b""
+        self._to_person = {fd: Outgoing(fd) for fd in (1, 2)}
+        self._frames = Frames(self._to_person[1], self._to_person[2])
 
     def run(self) -> int:
         self._exec = self._create()
@@ -67,6 +67,7 @@ class ExecSession:
         for fd in (0, 1, 2):
             os.set_blocking(fd, False)
         self._socket.setblocking(False)
+        self._to_command = Outgoing(self._socket.fileno())
         self._take(early)
         if self._pump():
             return self._exit_code()
@@ -147,7 +148,7 @@ class ExecSession:
         look_at = time.monotonic() + LOOK_S
         poll = select.poll()
         output_open = True
-        while output_open or any(self._to_person.values()):
+        while output_open or self._unwritten:
             timeout = None if self._looked else max(0.0, look_at - time.monotonic()) * 1000
             ready = self._wait(poll, output_open, timeout)
             if not self._looked and time.monotonic() >= look_at:
@@ -162,7 +163,7 @@ class ExecSession:
             if self._input_open and ready.get(0) and not self._read_input():
                 return False
             number = self._socket.fileno()
-            if ready.get(number, 0) & select.POLLOUT and self._to_command:
+            if ready.get(number, 0) & select.POLLOUT and self._to_command.size:
                 self._send()
             if ready.get(number, 0) & (select.POLLIN | GONE) and output_open:
                 output_open = self._receive()
@@ -170,14 +171,14 @@ class ExecSession:
 
     def _wait(self, poll, output_open: bool, timeout) -> dict[int, int]:
         wanted = {self._wake: select.POLLIN, 0: 0, 1: 0, 2: 0, self._socket.fileno(): 0}
-        if self._input_open and len(self._to_command) < MAX_BUFFERED:
+        if self._input_open and self._to_command.size < MAX_BUFFERED:
             wanted[0] = select.POLLIN
-        for fd, data in self._to_person.items():
-            if data:
+        for fd, outgoing in self._to_person.items():
+            if outgoing.size:
                 wanted[fd] = select.POLLOUT
-        if output_open and sum(map(len, self._to_person.values())) < MAX_BUFFERED:
+        if output_open and self._unwritten < MAX_BUFFERED:
             wanted[self._socket.fileno()] |= select.POLLIN
-        if self._to_command:
+        if self._to_command.size:
             wanted[self._socket.fileno()] |= select.POLLOUT
         if not output_open:
             del wanted[self._socket.fileno()]
@@ -204,7 +205,7 @@ class ExecSession:
                 raise
             return False
         if data:
-            self._to_command += data
+            self._to_command.put(data)
             self._send()
             return True
         if self._tty:
@@ -213,18 +214,19 @@ class ExecSession:
         self._half_close()
         return True
 
+    @property
+    def _unwritten(self) -> int:
+        return self._to_person[1].size + self._to_person[2].size
+
     def _send(self) -> None:
         try:
-            sent = self._socket.send(self._to_command)
-            self._to_command = self._to_command[sent:]
-        except BlockingIOError:
-            return
+            self._to_command.flush()
         except OSError:
-            self._to_command = b""  # the command does not read any more
+            self._to_command.drop()  # the command does not read any more
         self._half_close()
 
     def _half_close(self) -> None:
-        if not self._input_open and not self._to_command:
+        if not self._input_open and not self._to_command.size:
             try:
                 self._socket.shutdown(socket.SHUT_WR)
             except OSError:
@@ -241,35 +243,20 @@ class ExecSession:
         return bool(data)
 
     def _take(self, data: bytes) -> None:
-        """The engine's frames, 8 bytes of head each, to the streams that they belong to; a terminal has no frames."""
+        """A terminal has no frames."""
         if self._tty:
-            self._to_person[1] += data
-            return
-        raw = self._raw + data if self._raw else data
-        pieces: dict[int, list[bytes]] = {1: [], 2: []}
-        at, end = 0, len(raw)
-        while end - at >= 8:
-            size = int.from_bytes(raw[at + 4 : at + 8], "big")
-            stop = min(end, at + 8 + size)
-            if stop < at + 8 + size:
-                break
-            pieces[2 if raw[at] == 2 else 1].append(raw[at + 8 : stop])
-            at = stop
-        self._raw = raw[at:]
-        for fd, parts in pieces.items():
-            if parts:
-                self._to_person[fd] += b"".join(parts)
+            self._to_person[1].put(data)
+        else:
+            self._frames.take(data)
 
     def _write(self, ready: dict[int, int]) -> bool:
         """False when nobody takes the output any more."""
-        for fd, data in self._to_person.items():
-            if data and ready.get(fd, 0):
-                try:
-                    self._to_person[fd] = data[os.write(fd, data) :]
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    return False
+        try:
+            for fd, outgoing in self._to_person.items():
+                if outgoing.size and ready.get(fd, 0):
+                    outgoing.flush()
+        except OSError:
+            return False
         return True
 
     # The end.

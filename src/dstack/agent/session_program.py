@@ -22,6 +22,7 @@ MODULES = (
     "dstack/agent/enter_inside.py",
     "dstack/agent/enter_keyagent.py",
     "dstack/agent/enter_process.py",
+    "dstack/agent/enter_streams.py",
     "dstack/agent/sftp.py",
     "dstack/agent/sftp_jail.py",
     "dstack/agent/sftp_packets.py",

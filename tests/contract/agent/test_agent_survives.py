@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 from dstack.agent.processes import boot_id
 from dstack.agentapi.wire import RUNNING, StopRequest
@@ -44,23 +45,23 @@ async def test_a_job_that_ends_while_no_agent_runs_is_told_by_the_next_one(agent
 
 
 async def test_an_agent_killed_at_any_moment_of_a_start_starts_the_job_once(agent):
-    for n, delay_s in enumerate((0.0, 0.004, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.32)):
+    for n, moment in enumerate(MOMENTS_OF_A_START):
         spec = agent.spec("echo once; exit 7", network=("host", "bridge")[n % 2])
         await agent.client.put_task(spec)
-        await asyncio.sleep(delay_s)
+        await _seen(moment, agent, spec.id)
         agent.kill(signal.SIGKILL)
         await agent.start()
         report, log = await agent.finish(spec.id)
-        assert (report.state, report.exit_code, log) == ("exited", 7, b"once\n"), delay_s
+        assert (report.state, report.exit_code, log) == ("exited", 7, b"once\n"), moment.__doc__
 
 
 async def test_an_agent_killed_at_any_moment_of_a_removal_leaves_nothing_of_the_task(agent):
-    for delay_s in (0.0, 0.003, 0.01, 0.03, 0.1, 0.3):
+    for moment in (_is_asked_for, _container_is_gone, _network_is_gone, _folder_is_gone):
         spec = agent.spec("echo once", network="bridge" if agent.runtime == "docker" else "host")
         await agent.client.put_task(spec)
         _, log = await agent.finish(spec.id)
         deletion = asyncio.ensure_future(agent.client.delete(spec.id, len(log)))
-        await asyncio.sleep(delay_s)
+        await _seen(moment, agent, spec.id)
         agent.kill(signal.SIGKILL)
         await asyncio.gather(deletion, return_exceptions=True)
         await agent.start()
@@ -119,6 +120,94 @@ async def test_a_job_that_ran_before_the_machine_was_restarted_is_told_as_such(a
     await agent.start()
     report, _ = await agent.finish(spec.id)
     assert (report.state, report.reason) == ("failed", "host_rebooted")
+
+
+async def _seen(moment, agent, task_id: str) -> None:
+    """Look behind the agent's back, as often as possible, until it has come to that."""
+    deadline = time.monotonic() + 60
+    while not moment(agent, agent.state / "tasks" / task_id):
+        assert time.monotonic() < deadline, moment.__doc__
+        await asyncio.sleep(0)
+
+
+def _is_stored(agent, folder: Path) -> bool:
+    """Its description is on disk."""
+    return (folder / "spec.json").exists()
+
+
+def _has_begun(agent, folder: Path) -> bool:
+    """It is not only noted."""
+    return b'"pending"' not in (folder / "state.json").read_bytes()
+
+
+def _has_company(agent, folder: Path) -> bool:
+    """The process that is to outlive the agent is on its way."""
+    return (folder / "wake").exists()
+
+
+def _has_a_log(agent, folder: Path) -> bool:
+    """That process is there."""
+    return (folder / "log").exists()
+
+
+def _has_a_network(agent, folder: Path) -> bool:
+    """Its network is there, or will not come."""
+    return agent.runtime == "process" or _ended(folder) or _of_engine(agent, "/networks", folder)
+
+
+def _has_a_container(agent, folder: Path) -> bool:
+    """Its container is there."""
+    return agent.runtime == "process" or _of_engine(agent, "/containers/json?all=1", folder)
+
+
+def _is_launched(agent, folder: Path) -> bool:
+    """The agent knows that it runs."""
+    return b'"launched"' in (folder / "state.json").read_bytes()
+
+
+def _has_printed(agent, folder: Path) -> bool:
+    """Its output is in the log."""
+    return (folder / "log").exists() and (folder / "log").stat().st_size > 0
+
+
+def _is_asked_for(agent, folder: Path) -> bool:
+    """The request is on its way."""
+    return True
+
+
+def _container_is_gone(agent, folder: Path) -> bool:
+    """The engine has no container of it."""
+    return agent.runtime == "process" or not _of_engine(agent, "/containers/json?all=1", folder)
+
+
+def _network_is_gone(agent, folder: Path) -> bool:
+    """The engine has no network of it."""
+    return agent.runtime == "process" or not _of_engine(agent, "/networks", folder)
+
+
+def _folder_is_gone(agent, folder: Path) -> bool:
+    """Nothing of it is on disk."""
+    return not folder.exists()
+
+
+def _ended(folder: Path) -> bool:
+    return b'"exited"' in (folder / "state.json").read_bytes()
+
+
+def _of_engine(agent, kind: str, folder: Path) -> bool:
+    return any(folder.name in str(one) for one in call(agent.docker_host, "GET", kind))
+
+
+MOMENTS_OF_A_START = (
+    _is_stored,
+    _has_begun,
+    _has_company,
+    _has_a_log,
+    _has_a_network,
+    _has_a_container,
+    _is_launched,
+    _has_printed,
+)
 
 
 async def _job_is_over(agent, task_id: str) -> None:

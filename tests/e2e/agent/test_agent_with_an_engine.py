@@ -9,6 +9,7 @@ import shutil
 import sys
 import tarfile
 import time
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,37 @@ async def test_tasks_on_bridges_cannot_reach_one_another(docker_agent):
     assert log.endswith(b"asked\n") and b"page" not in log
     _, log = await docker_agent.run(ask, network="host")
     assert b"page" in log
+
+
+async def test_tasks_have_small_networks_within_the_pools_of_the_engine(docker_agent):
+    pools = call(docker_agent.docker_host, "GET", "/info").get("DefaultAddressPools") or []
+    specs = [docker_agent.spec("sleep 600", network="bridge") for _ in range(3)]
+    for spec in specs:
+        await docker_agent.client.put_task(spec)
+    found = []
+    for spec in specs:
+        await docker_agent.state_is(spec.id, RUNNING)
+        network = call(docker_agent.docker_host, "GET", f"/networks/dstack-{spec.id}")
+        found.append(ip_network(network["IPAM"]["Config"][0]["Subnet"]))
+    assert {network.prefixlen for network in found} == {28} and len(set(found)) == 3
+    assert not pools or all(any(one.subnet_of(ip_network(pool["Base"])) for pool in pools) for one in found)
+
+
+async def test_networks_that_tasks_left_are_used_again_and_a_range_without_room_is_named(docker_agent):
+    """The range has room for two."""
+    docker_agent.kill()
+    docker_agent.env = {**os.environ, "DSTACK_AGENT_SUBNETS": "10.253.77.0/27"}
+    await docker_agent.start()
+    ended, running, later, too_many = (docker_agent.spec(s, network="bridge") for s in ("true", *3 * ["sleep 600"]))
+    await docker_agent.client.put_task(ended)
+    await docker_agent.finish(ended.id)
+    for spec in (running, later):
+        await docker_agent.client.put_task(spec)
+        await docker_agent.state_is(spec.id, RUNNING)
+    await docker_agent.client.put_task(too_many)
+    report = await docker_agent.state_is(too_many.id, FAILED)
+    assert report.message.startswith("No network is free for the task: 10.253.77.0/27 is taken by ")
+    assert f"the Docker network dstack-{running.id} (10.253.77." in report.message
 
 
 async def test_a_missing_working_directory_belongs_to_the_jobs_user(docker_agent):
