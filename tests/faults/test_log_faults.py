@@ -17,14 +17,22 @@ from support.http_api import Api, FirstStart, ended, reached, settings_in, task
 from support.small_disk import small_disk
 
 LINES = 400
+# So many that the half which is printed during an outage is pulled in several pieces, of 256 KiB each at most.
+MANY = 8000
 LINE = "a line of some length, with its number, so that files are longer than nothing: "
-EXPECTED = "".join(f"{LINE}{i}\n" for i in range(1, LINES + 1))
 
 
-def printing(go: Path) -> str:
+def numbered(lines: int) -> str:
+    return "".join(f"{LINE}{i}\n" for i in range(1, lines + 1))
+
+
+EXPECTED = numbered(LINES)
+
+
+def printing(go: Path, lines: int = LINES) -> str:
     """Prints the first half, waits for the file, prints the second half."""
     half = f"for i in $(seq %d %d); do echo '{LINE}'$i; done"
-    return f"{half % (1, LINES // 2)}; while [ ! -e {go} ]; do sleep 0.05; done; {half % (LINES // 2 + 1, LINES)}"
+    return f"{half % (1, lines // 2)}; while [ ! -e {go} ]; do sleep 0.05; done; {half % (lines // 2 + 1, lines)}"
 
 
 async def log_of(api: Api, run: dict) -> tuple[str, int]:
@@ -53,8 +61,8 @@ async def test_a_log_that_has_no_room_on_the_disk_is_whole_when_there_is_room_ag
     with small_disk(tmp_path / "server" / "logs") as disk:
         async with server(settings_in(tmp_path / "server")) as api:
             await api.call("fleets/apply", {"plan": {"spec": FLEET}})
-            await api.call("runs/apply", {"plan": {"run_spec": task(printing(tmp_path / "go"), name="r")}})
-            await stored(api, disk.folder, LINES // 2)
+            await api.call("runs/apply", {"plan": {"run_spec": task(printing(tmp_path / "go", MANY), name="r")}})
+            await stored(api, disk.folder, MANY // 2)
             disk.fill()
             (tmp_path / "go").touch()
             await reached(api, "r", "terminating")
@@ -64,7 +72,7 @@ async def test_a_log_that_has_no_room_on_the_disk_is_whole_when_there_is_room_ag
             disk.free()
             run = await ended(api, "r")
             assert run["status"] == "done"
-            assert await log_of(api, run) == (EXPECTED, 0)
+            assert await log_of(api, run) == (numbered(MANY), 0)
             await remove_fleet(api)
     assert said(caplog, "cannot be stored") == 1
 

@@ -52,6 +52,7 @@ RARE = (
 FLEETS = {"pool": {"nodes": "0..4"}, "warm": {"nodes": "1..2"}, "cluster": {"nodes": "0..3", "placement": "cluster"}}
 RUNS = 10
 KINDS: tuple[dict[str, Any], ...] = ({}, {}, {"nodes": 2}, {"retry": {"duration": "5m"}})
+DELAYS = {"create": 4, "boot": 6, "terminate": 4}
 FAILURES = [
     {"kind": "no_capacity", "rate": 0.15, "times": 6},
     {"kind": "result_lost", "rate": 0.2, "times": 6},
@@ -99,6 +100,16 @@ def tell(
     return in_virtual_time(story.play(), outside=database_url is not None)
 
 
+def settings_of(home: Path, cloud: Path, sim: dict[str, Any], **settings: Any) -> Settings:
+    """Of a server whose project has a simulated cloud in the folder `cloud`, with agents that pretend."""
+    home.mkdir(parents=True)
+    offers = [{"instance_type": "small", "regions": ["here"], "price": 1.0, "memory": "32GB"}]
+    backend = {"type": "sim", "run": "pretend", "folder": str(cloud), "offers": offers, **sim}
+    (home / "config.yml").write_text(yaml.safe_dump({"projects": [{"name": "main", "backends": [backend]}]}))
+    keys = (b"k" * 32,)
+    return Settings(data_dir=home, admin_token=TOKEN, local_backend=False, encryption_keys=keys, **settings)
+
+
 class _Story:
     def __init__(
         self, seed: int, folder: Path, url: str | None, store: type[Store], until_s: float, slow: float, deadly: bool
@@ -128,21 +139,10 @@ class _Story:
         return self.told
 
     def _settings(self, name: str) -> Settings:
-        home = self._folder / name
-        home.mkdir(parents=True)
-        cloud = {
-            "type": "sim",
-            "run": "pretend",
-            "pretend": {"duration": 3 if self.told.seed % 2 else 20},
-            "folder": str(self._folder / "cloud"),
-            "seed": self.told.seed,
-            "delays": {"create": 4, "boot": 6, "terminate": 4},
-            "failures": FAILURES,
-            "offers": [{"instance_type": "small", "regions": ["here"], "price": 1.0, "memory": "32GB"}],
-        }
-        (home / "config.yml").write_text(yaml.safe_dump({"projects": [{"name": "main", "backends": [cloud]}]}))
         shared = {} if self._url is None else {"database_url": self._url, "shared_dir": self._folder / "shared"}
-        return Settings(data_dir=home, admin_token=TOKEN, local_backend=False, encryption_keys=(b"k" * 32,), **shared)
+        pretend = {"duration": 3 if self.told.seed % 2 else 20}
+        sim = {"pretend": pretend, "seed": self.told.seed, "delays": DELAYS, "failures": FAILURES}
+        return settings_of(self._folder / name, self._folder / "cloud", sim, **shared)
 
     # Servers.
 
