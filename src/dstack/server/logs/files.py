@@ -25,6 +25,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from dstack.server.logs.shared import Shared
 from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
 from dstack.server.store.host_links import Hold, prove
@@ -82,18 +83,22 @@ class LogStore:
         self._database = database
         self._changes = changes
         self._sizes: dict[str, LogSize] = {}
+        self._asked_sizes: Shared[LogSize] = Shared()
+        self._asked_pieces: Shared[tuple[bytes, tuple[tuple[int, float], ...]]] = Shared()
 
     async def size(self, job_id: str) -> LogSize:
-        # On PostgreSQL another server may write it.
-        if job_id not in self._sizes or not self._database.sqlite:
-            async with self._database.read() as connection:
-                row = (await connection.execute(select(log_offset).where(log_offset.c.job_id == job_id))).first()
-            found = LogSize(row.size, row.final, row.index_size) if row else LogSize(0, False)
-            if not self._database.sqlite:
-                return found
+        if not self._database.sqlite:  # another server may write it
+            return await self._asked_sizes.ask(job_id, lambda: self._committed(job_id))
+        if job_id not in self._sizes:
+            found = await self._committed(job_id)
             # Another task may have stored more while this one was reading.
             self._sizes.setdefault(job_id, found)
         return self._sizes[job_id]
+
+    async def _committed(self, job_id: str) -> LogSize:
+        async with self._database.read() as connection:
+            row = (await connection.execute(select(log_offset).where(log_offset.c.job_id == job_id))).first()
+        return LogSize(row.size, row.final, row.index_size) if row else LogSize(0, False)
 
     async def append(
         self,
@@ -156,13 +161,16 @@ class LogStore:
         self._sizes[job_id] = found
         return found
 
-    async def read(self, project_id: str, job_id: str, offset: int, limit: int) -> LogSlice:
-        """Up to `limit` bytes from `offset` on; empty at the end."""
-        size = await self.size(job_id)
+    async def read(
+        self, project_id: str, job_id: str, offset: int, limit: int, size: LogSize | None = None
+    ) -> LogSlice:
+        """Up to `limit` bytes from `offset` on; empty at the end, which is that of `size` for who has just asked."""
+        size = await self.size(job_id) if size is None else size
         count = max(0, min(limit, size.size - offset))
         if not count:
             return LogSlice(b"", offset, offset, size.final and offset >= size.size, ())
-        data, marks = await asyncio.to_thread(self._read, project_id, job_id, offset, count, size.index_size)
+        key = project_id, job_id, offset, count, size.index_size
+        data, marks = await self._asked_pieces.ask(key, lambda: asyncio.to_thread(self._read, *key))
         lost = 0 if data else count
         after = offset + (len(data) or lost)
         return LogSlice(data, offset, after, size.final and after >= size.size, marks, lost)

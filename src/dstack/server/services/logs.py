@@ -51,8 +51,9 @@ async def poll(parts: Parts, access: Access, request: PollLogs) -> dict[str, Any
 async def follow(parts: Parts, access: Access, request: FollowLogs) -> AsyncIterator[bytes]:
     """Lines of JSON: pieces as they are stored, `{}` while nothing comes, and the end. Check the job first."""
     job_id, offset = str(request.job_submission_id), request.offset
+    size = await parts.logs.size(job_id)
     while True:
-        piece = await parts.logs.read(access.project.id, job_id, offset, CHUNK)
+        piece = await parts.logs.read(access.project.id, job_id, offset, CHUNK, size)
         for line in _pieces(piece):
             yield line
         offset, lost = piece.next, piece.lost
