@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dstack.agentapi.client import AgentRefused
-from support.sessions import TOOLS_IMAGE, Door, Person, SessionAgent, answers, free_port, run, until
+from support.sessions import TOOLS_IMAGE, Door, Person, SessionAgent, Terminal, answers, free_port, run, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
 HTTPD = "mkdir -p /www && echo page > /www/index.html && httpd -p 127.0.0.1:8000 -h /www && sleep 100000"
@@ -78,24 +78,28 @@ def test_sockets_of_the_machines_files_are_not_forwarded(pages: Door, tmp_path: 
     listening.close()
 
 
-def test_an_editors_flow_over_a_dynamic_forward_survives_its_disconnect(tools: Door):
+@pytest.mark.parametrize("place", ["tools", "worker", "plain", "in_machines_network", "beside"])
+def test_an_editors_flow_over_a_dynamic_forward_survives_its_disconnect(request: pytest.FixtureRequest, place: str):
     """The shape of an editor's remote server: a script on standard input starts it, SOCKS leads to it."""
+    door: Door = request.getfixturevalue(place)
+    theirs = free_port()
+    folder = f"/tmp/editor-{theirs}"
     start = (
-        "test -e /tmp/pid && kill -0 $(cat /tmp/pid) && echo found=1\n"
-        "mkdir -p /www && echo editor > /www/index.html\n"
-        "serve() { nohup busybox httpd -f -p 127.0.0.1:8123 -h /www </dev/null >/tmp/log 2>&1 & echo $! >/tmp/pid; }\n"
-        "test -e /tmp/pid || serve\n"
-        "echo listeningOn==8123==\n"
+        f"test -e {folder}/pid && kill -0 $(cat {folder}/pid) && echo found=1\n"
+        f"mkdir -p {folder} && echo editor > {folder}/index.html\n"
+        f"serve() {{ busybox httpd -f -p 127.0.0.1:{theirs} -h {folder} </dev/null >/dev/null 2>&1 & }}\n"
+        f"test -e {folder}/pid || {{ serve; echo $! >{folder}/pid; }}\n"
+        f"echo listeningOn=={theirs}==\n"
     )
-    for expected in (b"listeningOn==8123==\n", b"found=1\n"):
+    for expected in (f"listeningOn=={theirs}==\n".encode(), b"found=1\n"):
         port = free_port()
-        with tools.going("-T", "-D", str(port), "run", "bash") as client:
+        with door.going("-T", "-D", str(port), "run", "sh") as client:
             assert client.stdin and client.stdout
             client.stdin.write(start.encode())
             client.stdin.flush()
             assert client.stdout.readline() == expected
-            until(lambda port=port: b"editor" in socks(port, 8123), "the editor's server")
-    done = tools.ssh("-T", "run", "bash", input=b"exit 5\n")
+            until(lambda port=port: b"editor" in socks(port, theirs), "the editor's server")
+    done = door.ssh("-T", "run", "sh", input=f"kill $(cat {folder}/pid); rm -r {folder}; exit 5\n".encode())
     assert done.returncode == 5
 
 
@@ -118,9 +122,24 @@ def socks(proxy: int, port: int) -> bytes:
         return b""
 
 
-def test_in_the_machines_network_a_task_is_entered_the_same_way(engine_agent: SessionAgent, fresh, host_service: int):
-    door = engine_agent.door(fresh(network="host", image=TOOLS_IMAGE))
+@pytest.fixture(scope="module")
+def in_machines_network(engine_agent: SessionAgent) -> Door:
+    return engine_agent.door(engine_agent.task(network="host", image=TOOLS_IMAGE, working_dir="/work"))
+
+
+def test_in_the_machines_network_a_task_is_entered_the_same_way(
+    in_machines_network: Door, host_service: int, tmp_path: Path
+):
+    door = in_machines_network
     assert door.says("id -u") == "0"
+    (tmp_path / "f").write_text("carried")
+    assert run(["scp", "-F", str(door.config), str(tmp_path / "f"), "run:f"]).returncode == 0
+    assert door.says("cat /work/f; pwd") == "carried/work"
+    terminal = Terminal(door)
+    terminal.type("echo $((6*7)); exit 9\n")
+    terminal.until("42\r")
+    assert terminal.exit_code() == 9
+    assert door.says(f"ls {door.agent.live.socket} 2>&1 | grep -c 'No such'") == "1"
     port = free_port()
     with door.going("-N", "-L", f"{port}:127.0.0.1:{host_service}", "run"):
         until(lambda: answers(port).startswith(b"the machine"), "what the job itself reaches too")
