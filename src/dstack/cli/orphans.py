@@ -29,6 +29,8 @@ def show(as_json: bool) -> None:
     if as_json:
         return put_json({"orphans": found}, indent=None)
     put(table(HEADERS, [_row(one, time.time()) for one in found], width()))
+    if not found:
+        say("\nNo machine is without an instance.")
     if any(one["status"] == "quarantined" for one in found):
         say("\nThey are left alone and may cost money. `dstack server orphans --terminate TOKEN` ends one.")
 

@@ -58,10 +58,12 @@ def delete(name: str, yes: bool, as_json: bool) -> None:
 
 
 def _list(verbose: bool, watch: bool, as_json: bool) -> None:
-    show_list(
+    found = show_list(
         "gateways",
         lambda client: client.gateways.list(),
         lambda found: gateways_table(found, time.time(), verbose=verbose, width=width()),
         watch=watch,
         as_json=as_json,
     )
+    if found == []:
+        say("\nThe project has no gateways. This release makes none.")

@@ -11,7 +11,7 @@ from dstack.cli.command import Command
 from dstack.cli.redraw import redraw
 from dstack.cli.render.runs import runs_table
 from dstack.cli.session import connect, project_option
-from dstack.cli.terminal import put, put_json, width
+from dstack.cli.terminal import put, put_json, say, width
 from dstack.errors import UsageError
 
 
@@ -33,7 +33,10 @@ def ps(every: bool, last: int | None, verbose: bool, watch: bool, as_json: bool,
             return put_json({"project": client.project, "runs": _runs(client, every, last)}, indent=None)
         if watch:
             return redraw(lambda: runs_table(_runs(client, every, last), time.time(), verbose=verbose, width=width()))
-        put(runs_table(_runs(client, every, last), time.time(), verbose=verbose, width=width()))
+        found = _runs(client, every, last)
+        put(runs_table(found, time.time(), verbose=verbose, width=width()))
+        if not found:
+            say("\nThe project has no runs yet. `dstack apply -f FILE` submits one.")
 
 
 def _runs(client: Client, every: bool, last: int | None) -> list[dict]:

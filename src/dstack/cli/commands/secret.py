@@ -83,3 +83,5 @@ def _list(as_json: bool) -> None:
     if as_json:
         return put_json({"secrets": [{"id": item["id"], "name": item["name"]} for item in secrets]})
     put(table(("NAME", "VALUE"), [(item["name"], "******") for item in secrets], width()))
+    if not secrets:
+        say("\nThe project has no secrets. `dstack secret set NAME` makes one.")

@@ -58,10 +58,12 @@ def delete(name: str, yes: bool, as_json: bool) -> None:
 
 
 def _list(verbose: bool, watch: bool, as_json: bool) -> None:
-    show_list(
+    found = show_list(
         "volumes",
         lambda client: client.volumes.list(),
         lambda found: volumes_table(found, time.time(), verbose=verbose, width=width()),
         watch=watch,
         as_json=as_json,
     )
+    if found == []:
+        say("\nThe project has no volumes. This release makes none.")
