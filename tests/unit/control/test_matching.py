@@ -97,6 +97,18 @@ def test_the_nearest_miss_is_that_of_the_best_offer():
     assert (drop.count, drop.nearest, drop.hint) == (2, "72GB", "set `disk: 72GB..`")
 
 
+def test_what_would_help_is_all_that_has_to_change_for_one_offer():
+    wanted = requirements({**SMALL, "gpu": "L4:4"}, max_price=0.5)
+    offers = [offer(gpu="L4", gpus=2, price=1.0), offer("m2", gpu="T4", gpus=1, price=0.9, region="r2")]
+    found = candidates(wanted, [fleet()], (), offers)
+    assert found.hint == "set `gpu: L4:24GB:2` and set `max_price: 1`"
+
+
+def test_a_change_that_nobody_can_name_is_not_said_to_help():
+    found = candidates(requirements({**SMALL, "cpu": "arm:2.."}, max_price=0.5), [fleet()], (), [offer()])
+    assert found.hint is None or "max_price" not in found.hint
+
+
 def test_the_best_reason_is_that_of_the_offers_that_got_furthest():
     r = requirements({**SMALL, "memory": "64GB"}, regions=("r1",))
     found = candidates(r, [fleet()], (), [offer(region="r9", memory_gb=128), offer()])

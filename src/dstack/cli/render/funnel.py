@@ -70,8 +70,8 @@ def smallest_change(report: Json) -> str | None:
     """The server's own answer, else the hint of the filter that dropped last: what came so far passed all others."""
     if report.get("hint"):
         return str(report["hint"])
-    hints = [drop["hint"] for drop in report.get("drops") or [] if drop.get("hint")]
-    return str(hints[-1]) if hints else None
+    drops = report.get("drops") or [{}]
+    return str(drops[-1]["hint"]) if drops[-1].get("hint") else None
 
 
 def _drop(drop: Json) -> str:

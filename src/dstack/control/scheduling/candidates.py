@@ -8,7 +8,7 @@ from typing import Literal
 
 from dstack.control.scheduling.each import IN_A_PLAN, with_hosts
 from dstack.control.scheduling.fits import Fits, OfferFit, ShelfFit
-from dstack.control.scheduling.match import Machine, first_miss, fit_blocks, share
+from dstack.control.scheduling.match import Machine, all_misses, first_miss, fit_blocks, share
 from dstack.control.scheduling.needs import Needs, of_fleet, of_requirements
 from dstack.control.scheduling.pool import UNHEALTHY, Pool, Shelf
 from dstack.control.scheduling.reasons import Funnel, Miss
@@ -83,7 +83,30 @@ def candidates(
     free += [c for c in (_of_offer(pool, fit_list, fleets is None) for fit_list in fits.offers) if c is not None]
     funnel = funnel_of(pool, fits, frozenset())
     best, report = funnel.best(), with_hosts(funnel.report(at), fits, IN_A_PLAN)
-    return Matching(tuple(free), tuple(busy), report, best and best.sentence(), best.hint if best is not None else None)
+    hint = (not free and _smallest_change(pool, requirements)) or (best.hint if best is not None else None)
+    return Matching(tuple(free), tuple(busy), report, best and best.sentence(), hint)
+
+
+def _smallest_change(pool: Pool, requirements: Requirements) -> str | None:
+    """What makes some offer fit: of those that miss least, all that has to change. None where nobody can say it.
+
+    The first miss alone would send a person from one wall to the next one.
+    """
+    needs = of_requirements(requirements)
+    ways: list[tuple[int, float, float, str]] = []
+    for offer in pool.offers:
+        machine = Machine(offer, offer.resources, offer.price)
+        own = all_misses(needs, machine)
+        for fleet in pool.fleets:
+            if _closed(requirements, fleet) or _no_creation(requirements, fleet) or not pool.room(fleet):
+                continue
+            misses = own + all_misses(pool.templates[fleet.id], machine)
+            hints = [miss.hint for miss in misses if miss.hint]
+            if misses and len(hints) == len(misses):
+                ways.append(
+                    (len(hints), sum(m.distance for m in misses), offer.price, " and ".join(dict.fromkeys(hints)))
+                )
+    return min(ways)[3] if ways else None
 
 
 def fleet_candidates(configuration: FleetConfiguration, offers: Iterable[Offer], *, at: float = 0.0) -> Matching:

@@ -33,6 +33,11 @@ def first_miss(needs: Needs, machine: Machine) -> Miss | None:
     return None
 
 
+def all_misses(needs: Needs, machine: Machine) -> list[Miss]:
+    """All that would have to change for the machine to fit."""
+    return [_owned(miss, needs.owner) for stage in _STAGES if (miss := stage(needs, machine)) is not None]
+
+
 def share(resources: Resources, blocks: int, total_blocks: int) -> Resources:
     """The part of a machine that `blocks` of `total_blocks` are; the disk is shared whole."""
     if blocks == total_blocks:
