@@ -104,3 +104,10 @@ async def test_offers_of_a_plan_are_the_ones_that_are_grouped(cloud: Api) -> Non
         ("west", 1.0),
         ("east", 4.8),
     ]
+
+
+async def test_a_gpu_that_nothing_has_is_told_with_those_there_are(cloud: Api) -> None:
+    plan = await cloud.call("runs/get_plan", {"run_spec": task("true", resources={"gpu": "RTX9090"})})
+    (told,) = [line for line in plan["x_notices"] if line.startswith("resources.gpu:")]
+    assert told.startswith("resources.gpu: nothing here has RTX9090, there is ")
+    assert "L4" in told

@@ -12,6 +12,7 @@ from dstack.control.run.submission import job_spec, next_trigger
 from dstack.control.scheduling import Ask, Matching, Unit, Unplaceable, candidates, place
 from dstack.control.scheduling import Pool as Room
 from dstack.control.scheduling.each import in_a_line
+from dstack.control.scheduling.nominal import gpu_key
 from dstack.model.configurations import support
 from dstack.model.configurations.hints import exact_gpu_memory
 from dstack.model.configurations.images import image_missing
@@ -35,7 +36,7 @@ from dstack.server.store.tables import TABLES
 # What `dstack offer` of released clients asks with: nothing is to run, prices are wanted.
 OFFER_IMAGE = "scratch"
 UNNAMED = "run"
-NAMES_SHOWN = 5
+NAMES_SHOWN = 8
 NO_WAY_BACK = (
     "dstack: jobs do not know how to reach this server; whoever runs it sets DSTACK_SERVER_JOBS_URL to its address"
 )
@@ -134,6 +135,11 @@ def absent(requirements: Requirements, pool: Pool) -> list[str]:
     asked = requirements.backends
     if asked and backends and not {name.lower() for name in asked} & set(backends):
         found.append(f"backends: nothing here comes from {_names(sorted(asked))}, there is {_names(backends)}")
+    machines = [*(one.resources for one in pool.offers), *(one.offer.resources for one in pool.instances)]
+    gpus = sorted({gpu.name for machine in machines for gpu in machine.gpus})
+    wanted = (requirements.resources.gpu.name or ()) if requirements.resources.gpu is not None else ()
+    if wanted and gpus and not {gpu_key(name) for name in wanted} & {gpu_key(name) for name in gpus}:
+        found.append(f"resources.gpu: nothing here has {_names(list(wanted))}, there is {_names(gpus)}")
     return found
 
 
