@@ -50,13 +50,20 @@ class SshBackend:
         self._make_hosts = hosts
         self._made: ssh.Hosts | None = None
         self._book = book
-        self._bundle = bundle
+        self._build = bundle
+        self._built: Path | None = None
 
     @property
     def _hosts(self) -> ssh.Hosts:
         if self._made is None:
             self._made = self._make_hosts()
         return self._made
+
+    async def _bundle(self) -> Path:
+        """Built once: two hundred hosts that are linked at once ask for it."""
+        if self._built is None or not self._built.exists():
+            self._built = await asyncio.to_thread(self._build)
+        return self._built
 
     async def offers(self, requirements: Requirements | None) -> Sequence[Offer]:
         """None: what a fleet does not have cannot be made."""
@@ -71,8 +78,8 @@ class SshBackend:
         if known is None:
             return Refused("The key of the host is not on the server any more; apply the fleet again")
         try:
-            label = f"the fleet {order.fleet} of the project {order.project}"
-            found = await self._hosts.onboard(id_, known.remote, known.credentials, known.pinned, self._bundle(), label)
+            label, bundle = f"the fleet {order.fleet} of the project {order.project}", await self._bundle()
+            found = await self._hosts.onboard(id_, known.remote, known.credentials, known.pinned, bundle, label)
         except (HostUnreachable, HostKeyChanged, AccessDenied) as e:
             return Unfit(_not_reached(known, e))
         await self._book.pin(id_, found.pinned)
@@ -125,7 +132,7 @@ class SshBackend:
         way = (instance_id(data), known.remote, known.credentials, known.pinned)
         try:
             async with asyncio.timeout(UPGRADE_S):
-                done = await self._hosts.upgrade(*way, self._bundle())
+                done = await self._hosts.upgrade(*way, await self._bundle())
             if done.problem:
                 log.warning("The agent of %s stays %s: %s", known.remote.key, done.now, done.problem)
             return await self._hosts.agent(*way)
