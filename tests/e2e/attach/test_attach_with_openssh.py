@@ -153,9 +153,12 @@ def test_where_the_persons_configuration_cannot_be_written_the_command_with_its_
 
 def test_a_dev_environment_prepares_itself_and_is_opened_by_a_link(dstack: Product):
     file = dstack.write(
-        "type: dev-environment\nname: dev\nide: cursor\ninit: ['echo ready > note']\n", "dev.dstack.yml"
+        "type: dev-environment\nname: dev\nide: cursor\ninactivity_duration: 1h\ninit: ['echo ready > note']\n",
+        "dev.dstack.yml",
     )
     dstack.cli("apply", "-f", file, "-y", "-d").ok()
+    alone = "running (inactive for"
+    eventually(lambda: alone in dstack.cli("ps", "-v").out, WAIT_S, lambda: dstack.cli("ps", "-v").text)
     attached = Attached(dstack, "dev")
     assert attached.ssh("cat note").out == "ready\n"
     folder = attached.ssh("pwd").out.strip()
@@ -166,11 +169,8 @@ def test_a_dev_environment_prepares_itself_and_is_opened_by_a_link(dstack: Produ
 
 
 def test_a_dev_environment_that_nobody_is_in_says_so_in_its_log_before_it_ends(dstack: Product):
-    file = dstack.write("type: dev-environment\nname: left\ninactivity_duration: 6s\n", "left.dstack.yml")
+    file = dstack.write("type: dev-environment\nname: left\ninactivity_duration: 10s\n", "left.dstack.yml")
     dstack.cli("apply", "-f", file, "-y", "-d").ok()
-    eventually(
-        lambda: "running (inactive for" in dstack.cli("ps", "-v").out, WAIT_S, lambda: dstack.cli("ps", "-v").text
-    )
     dstack.wait_status("left", "terminated")
     assert "\n[dstack] Nobody is connected to the run. It stops in " in dstack.cli("logs", "left").out
     assert "inactivity duration exceeded" in dstack.cli("ps", "-a", "-v").out
