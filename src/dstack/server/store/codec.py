@@ -106,4 +106,5 @@ def _constructed(cls: type[R], values: dict[str, Any]) -> R:
 
 @lru_cache(maxsize=8192)
 def _parse(cls: type[Row], field: str, text: str) -> Any:
-    return _adapter(cls, field).validate_json(text)
+    # A newer server beside this one may write what this one does not know yet.
+    return _adapter(cls, field).validate_json(text, extra="ignore")
