@@ -10,8 +10,10 @@ __all__ = ["hosts"]  # up once, for all who ask
 
 
 def pytest_sessionfinish() -> None:
-    """CPython 3.11 fails while it parses ("AST constructor recursion depth mismatch") when a greenlet that nobody holds
-    is collected in that moment, and reports are made by parsing: whatever is to be collected goes now, and nothing later.
+    """Collect garbage before the reports and not while they are made.
+
+    They are made by parsing, and CPython 3.11 fails ("AST constructor recursion depth mismatch") when a greenlet that
+    nobody holds is collected in that moment.
     """
     gc.collect()
     gc.disable()
