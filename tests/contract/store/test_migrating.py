@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from sqlalchemy import text
@@ -70,3 +71,14 @@ async def test_a_server_works_on_while_a_newer_one_migrates_and_may_start_again(
         assert await again.store.take_links("server-a", [row.id])
     finally:
         await again.database.close()
+
+
+async def test_what_a_newer_server_adds_to_what_is_stored_does_not_keep_this_one_from_the_row(ledger: SqlLedger):
+    row = builders.job()
+    await ledger.add(row, NOW)
+    async with ledger.database.write() as connection:
+        spec = (await connection.execute(text("SELECT spec FROM job"))).scalar()
+        newer = json.dumps({**json.loads(spec), "of_the_future": {"deep": [1]}})
+        await connection.execute(text("UPDATE job SET spec = :spec"), {"spec": newer})
+    assert (await ledger.get(row.ref)).spec == row.spec
+    assert row.ref in await ledger.store.load([row.ref])

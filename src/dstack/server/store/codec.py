@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import BigInteger, Boolean, Column, Float, String, Text
 
 from dstack.model.row import Row
@@ -106,5 +106,9 @@ def _constructed(cls: type[R], values: dict[str, Any]) -> R:
 
 @lru_cache(maxsize=8192)
 def _parse(cls: type[Row], field: str, text: str) -> Any:
-    # A newer server beside this one may write what this one does not know yet.
-    return _adapter(cls, field).validate_json(text, extra="ignore")
+    try:
+        return _adapter(cls, field).validate_json(text)
+    except ValidationError:
+        # A newer server beside this one writes fields that this one does not know: to refuse the row would leave it to
+        # nobody. Only now, as what is strict tells the members of a union apart.
+        return _adapter(cls, field).validate_json(text, extra="ignore")
