@@ -195,12 +195,7 @@ class _Story:
     async def _people(self, loop: VirtualLoop) -> None:
         try:
             chance = random.Random(f"{self.told.seed} people")
-            fleets = {
-                "pool": {"nodes": "0..4"},
-                "warm": {"nodes": "1..2"},
-                "cluster": {"nodes": "0..3", "placement": "cluster"},
-            }
-            for name, fields in fleets.items():
+            for name, fields in FLEETS.items():
                 spec = {"configuration": {"type": "fleet", "name": name, "idle_duration": "40s", **fields}}
                 await self._call("fleets/apply", {"plan": {"spec": spec}})
             await self._all(self._wishes(chance, loop))
@@ -217,13 +212,11 @@ class _Story:
                 group.create_task(wish)
 
     def _wishes(self, chance: random.Random, loop: VirtualLoop) -> list[Coroutine[Any, Any, None]]:
-        at = lambda share=0.9: loop.time() + chance.uniform(0, self._until_s * share)  # noqa: E731
-        names = [f"r{n}" for n in range(10)]
-        runs = [
-            self._run(at(), name, chance.choice(({}, {}, {"nodes": 2}, {"retry": {"duration": "5m"}})))
-            for name in names
-        ]
-        return [*runs, *(self._stop(at(1.0), chance.choice(names), abort) for abort in (False, False, True))]
+        begins = {f"r{n}": loop.time() + chance.uniform(0, self._until_s * 0.9) for n in range(RUNS)}
+        runs = [self._run(begin, name, chance.choice(KINDS)) for name, begin in begins.items()]
+        unwanted = chance.sample(sorted(begins), 4)  # as a rule after they have begun
+        stops = [self._stop(begins[name] + chance.uniform(5, 60), name, chance.random() < 0.3) for name in unwanted]
+        return [*runs, *stops]
 
     async def _run(self, at: float, name: str, fields: dict[str, Any]) -> None:
         await asyncio.sleep(at - virtual_loop().time())

@@ -77,7 +77,7 @@ async def test_what_a_newer_server_adds_to_what_is_stored_does_not_keep_this_one
     row = builders.job()
     await ledger.add(row, NOW)
     async with ledger.database.write() as connection:
-        spec = (await connection.execute(text("SELECT spec FROM job"))).scalar()
+        spec = (await connection.execute(text("SELECT spec FROM job"))).scalar_one()
         newer = json.dumps({**json.loads(spec), "of_the_future": {"deep": [1]}})
         await connection.execute(text("UPDATE job SET spec = :spec"), {"spec": newer})
     assert (await ledger.get(row.ref)).spec == row.spec
