@@ -54,8 +54,9 @@ async def test_a_database_that_another_program_locks_is_waited_for_and_work_goes
     settings = settings_in(tmp_path / "server")
     async with server(settings) as api:
         await api.call("fleets/apply", {"plan": {"spec": FLEET}})
-        locked = sqlite3.connect(settings.sqlite_path, isolation_level=None, check_same_thread=False)
-        locked.execute("BEGIN IMMEDIATE")
+        locked = sqlite3.connect(settings.sqlite_path, timeout=30, isolation_level=None, check_same_thread=False)
+        # Not in the loop: the server, which lives there, may be in the middle of a transaction.
+        await asyncio.to_thread(locked.execute, "BEGIN IMMEDIATE")
         timer = threading.Timer(2.0, lambda: (locked.rollback(), locked.close()))
         timer.start()
         # Meanwhile the others are answered: the one that waits does so in a thread.

@@ -143,10 +143,12 @@ class DyingStore(Store):
         parent = super()
         return await self._around("retry_act", {one.verb}, lambda: parent.retry_act(one, seen, due_at, error, now))
 
-    async def observe(self, seen: Iterable[Seen], now: float, hold: Hold | None = None) -> None:
+    async def observe(
+        self, seen: Iterable[Seen], now: float, hold: Hold | None = None, hasten: str | None = None
+    ) -> None:
         seen, parent = list(seen), super()
         what = {o.state if isinstance(o, TaskReported) else o.type for _, o in seen}
-        await self._around("observe", what, lambda: parent.observe(seen, now, hold))
+        await self._around("observe", what, lambda: parent.observe(seen, now, hold, hasten))
 
     async def take_links(self, server_id: str, ids: Sequence[str]) -> list[Hold]:
         parent = super()

@@ -18,7 +18,7 @@ from dstack.agent.store import LEGAL_HASH, LEGAL_ID, BlobWriter, DiskFull, Store
 from dstack.agent.tasks import NotEnded, Tasks, UnknownTask
 from dstack.agentapi import wire
 
-MAX_WAIT_S = 60.0
+MAX_WAIT_S = 600.0
 T = TypeVar("T")
 HostFactsSource = Callable[[], Awaitable[wire.HostFacts]]
 ApplyKeys = Callable[[Task], Awaitable[None]]

@@ -27,7 +27,7 @@ class RunSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class JobSnapshot:
-    """`gang`: the other nodes of its submission, by their numbers."""
+    """`gang`: the other nodes of its submission, by their numbers, while it may have to wait for them."""
 
     job: Job
     instance: Instance | None

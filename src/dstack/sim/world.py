@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dstack.control.job.gang import waits_for_gang
 from dstack.control.kernel import Decision, IllegalTransition, Pending, Probe, Received, Turn
 from dstack.control.snapshots import (
     ChoreSnapshot,
@@ -245,7 +246,7 @@ class World:
                 return RunSnapshot(row, tuple(index.newest[ref.id].values()), pending, inbox)
             case "job":
                 instance: Any = self.rows.get(Ref("instance", row.instance_id)) if row.instance_id else None
-                gang = index.gangs[row.run_id, row.replica_num, row.submission_num] if row.is_gang else ()
+                gang = index.gangs[row.run_id, row.replica_num, row.submission_num] if waits_for_gang(row) else ()
                 return JobSnapshot(row, instance, pending, inbox, self._all("job", (i for i in gang if i != row.id)))
             case "instance":
                 fleet: Any = self.rows.get(Ref("fleet", row.fleet_id))

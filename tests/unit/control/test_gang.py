@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dstack.control.job.decide import decide as decide_job
+from dstack.control.kernel import Decision, Received
 from dstack.control.queue.decide import decide as decide_queue
 from dstack.control.run.decide import decide as decide_run
 from dstack.control.run.submission import new_jobs
@@ -12,6 +13,8 @@ from dstack.control.snapshots import JobSnapshot, QueueSnapshot, RunSnapshot
 from dstack.model.instance import Instance
 from dstack.model.job import Job, JobStatus
 from dstack.model.job import JobTerminationReason as Reason
+from dstack.model.observation import TaskReported
+from dstack.model.row import Ref
 from dstack.model.run import Run, RunStatus, RunTerminationReason
 from support.builders import T0, changed, fleet, instance, jobs_of, messages, offer, place_on, queue, run, verbs
 
@@ -41,17 +44,57 @@ def follow(r: Run, *jobs: Job):
     return decide_run(RunSnapshot(r, jobs), T0)
 
 
+def wakes(d: Decision) -> list[Ref]:
+    return [ref for ref in d.wakes if ref.kind == "job"]
+
+
 def queued(r: Run, *, instances: tuple[Instance, ...] = (), offers=(offer(),), of=CLUSTER):
     (unit,) = decide_queue(QueueSnapshot(queue(), new_jobs(r, 0, T0), (of,), instances, offers), T0).units
     return unit
 
 
-def test_a_node_whose_machine_is_there_waits_for_the_others_and_tells_them():
+def test_a_node_whose_machine_is_there_waits_for_the_others_and_tells_the_run():
     first, second = placed(run(nodes=2))
     d = node(first, second)
     assert verbs(d) == []
     assert changed(d, first) == {"ready_since": T0}
-    assert second.ref in d.wakes
+    assert d.wakes == (Ref("run", first.run_id),)
+
+
+def test_a_node_that_begins_to_run_tells_the_run():
+    r = run(nodes=2)
+    first, _ = placed(r, ready_since=T0, task_started=True)
+    i, seen = machines(1)[0], Received(1, TaskReported(state="running", started_at=T0), T0)
+    d = decide_job(JobSnapshot(first, i, inbox=(seen,)), T0)
+    assert d.wakes == (Ref("run", r.id),)
+
+
+def test_the_run_wakes_its_nodes_when_the_last_machine_is_there():
+    r = run(nodes=3)
+    first, second, third = placed(r, ready_since=T0)
+    assert wakes(follow(r, first, second, third.replace(ready_since=None))) == []
+    assert wakes(follow(r, first, second, third)) == [first.ref, second.ref, third.ref]
+
+
+def test_the_run_leaves_nodes_alone_that_have_begun_to_start():
+    r = run(nodes=2)
+    first, second = placed(r, ready_since=T0)
+    starting = first.replace(provisioning_deadline=T0 + 9)
+    assert wakes(follow(r, starting, second)) == [second.ref]
+    assert wakes(follow(r, starting, second.replace(task_started=True))) == []
+
+
+@pytest.mark.parametrize(
+    ("order", "running", "woken"),
+    [("master-first", (), [0]), ("master-first", (0,), [1, 2]), ("workers-first", (), [1, 2]),
+     ("workers-first", (1,), [2]), ("workers-first", (1, 2), [0])],
+)  # fmt: skip
+def test_the_run_wakes_the_nodes_whose_turn_it_is(order: str, running: tuple[int, ...], woken: list[int]):
+    r = run(nodes=3, startup_order=order)
+    nodes = placed(r, ready_since=T0)
+    for n in running:
+        nodes[n] = nodes[n].replace(status=JobStatus.RUNNING, task_started=True, running_since=T0)
+    assert wakes(follow(r, *nodes)) == [nodes[n].ref for n in woken]
 
 
 def test_nodes_start_when_all_have_their_machines():

@@ -1,11 +1,10 @@
-"""The agent's protocol in front of an agent that pretends: HTTP over a socket pair within this process."""
+"""The agent's protocol in front of an agent that pretends: HTTP within this process."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +13,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from dstack.agentapi import wire
 from dstack.agentapi.client import Connect
 from dstack.agentapi.wire import EventsPage, Health, StopRequest, TaskSpec, to_json
+from dstack.backends.sim.pipe import open_pipe
 from dstack.backends.sim.pretend import NotEnded, PretendAgent
 
-MAX_WAIT_S = 60.0
+MAX_WAIT_S = 600.0
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
 
 
@@ -24,10 +24,7 @@ def connect_to(agent: PretendAgent) -> Connect:
     """Connections to an agent of this process."""
 
     async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        ours, theirs = socket.socketpair()
-        loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(lambda: _Conversation(agent), theirs)
-        return await asyncio.open_connection(sock=ours)
+        return open_pipe(_Conversation(agent))
 
     return connect
 

@@ -30,8 +30,8 @@ def decide(s: JobSnapshot, now: float) -> Decision:
         _live(d, s, facts)
     elif d.row.stop_reason is not None:
         ending.begin(d, d.row.stop_reason, d.row.stop_message)
-    if d.row.running_since is not None and s.job.running_since is None:
-        d.wake(*(j.ref for j in s.gang))  # some wait for it to run
+    if d.row.is_gang and d.row.running_since is not None and s.job.running_since is None:
+        d.wake(ending.run_ref(d.row))  # others may wait for it to run
     if d.row.status is JobStatus.TERMINATING:
         return d.finish(ending.pursue(d, s.instance), d.row.terminating_deadline)
     return d.finish(now + RECHECK_S, *_deadlines(d.row, s.instance))
@@ -167,7 +167,7 @@ def _start(d: Draft[Job], instance: Instance | None, others: tuple[Job, ...]) ->
     if d.unfinished("start_task"):
         return
     if others:
-        gang.tell_ready(d, others)
+        gang.tell_ready(d)
         if gang.waits_for(d.row, others) is not None:
             return
     d.act("start_task")

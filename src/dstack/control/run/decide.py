@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dstack.control import wording
+from dstack.control.job import gang
 from dstack.control.kernel import Decision, Draft
 from dstack.control.policy import retry
 from dstack.control.policy.deadlines import RECHECK_S
@@ -158,6 +159,7 @@ def _follow(d: Draft[Run], jobs: tuple[Job, ...]) -> None:
     if stray:
         _terminate(d, jobs, RunTerminationReason.SERVER_ERROR, f"Job {stray[0].spec.name} ended unasked")
         return
+    d.wake(*(j.ref for j in gang.released(jobs)))
     _take_status(d, jobs)
 
 

@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy import and_, select
+from sqlalchemy import bindparam, select
 
 from dstack.agentapi.client import AgentClient, AgentRefused, AgentUnreachable, Connect
 from dstack.agentapi.wire import ENDED, PENDING, RUNNING, STOPPING, EventsPage, HostFacts, StopRequest, TaskReport
@@ -25,7 +25,6 @@ from dstack.server.effects.reports import host_health, host_info, reported
 from dstack.server.journal import about
 from dstack.server.logs.files import LogStore
 from dstack.server.store.acts import Seen
-from dstack.server.store.codec import decode
 from dstack.server.store.host_links import Hold, StaleHold
 from dstack.server.store.store import Store
 from dstack.server.store.tables import TABLES, act
@@ -38,9 +37,17 @@ FIRST_RETRY_S, MAX_RETRY_S = 0.2, 30.0
 REMOVE = "remove_task"
 TROUBLE_RETRY_S = 2.0  # while it is our database that cannot be used
 
+_JOB = TABLES["job"].c
+_EXPECTED = select(_JOB.id).where(
+    _JOB.instance_id == bindparam("instance"), _JOB.task_started, _JOB.status.not_in(sorted(Job.terminal_statuses()))
+)
+_PLACED = select(_JOB.id, _JOB.status).where(
+    _JOB.id.in_(bindparam("ids", expanding=True)), _JOB.instance_id == bindparam("instance")
+)
+
 
 class HostLink:
-    """`client` is None while the host cannot be reached."""
+    """`client` is None while the host cannot be reached. `pace_s`: it is not asked anew more often without need."""
 
     def __init__(
         self,
@@ -53,6 +60,7 @@ class HostLink:
         clock: Clock,
         kick_engine: Callable[[], None],
         kick_acts: Callable[[], None],
+        pace_s: Callable[[], float] = lambda: 0.0,
     ):
         self.client: AgentClient | None = None
         self.hold = hold
@@ -64,6 +72,7 @@ class HostLink:
         self._clock = clock
         self._kick_engine = kick_engine
         self._kick_acts = kick_acts
+        self._pace_s = pace_s
         self._told: dict[str, TaskReported] = {}
         self._ours: set[str] = set()
         self._tasks: dict[str, TaskReport] = {}
@@ -129,7 +138,7 @@ class HostLink:
         self._tasks[report.id] = report
         if report.state == PENDING or report.id in self._pulls or self._group is None or self.client is None:
             return
-        pull = LogPull(self._instance.project_id, report.id, self.client, self._logs, self.hold)
+        pull = LogPull(self._instance.project_id, report.id, self.client, self._logs, self.hold, self._pace_s)
         self._pulls[report.id] = pull
         with about(job=report.id):
             pull.task = self._group.create_task(pull.run())
@@ -166,7 +175,7 @@ class HostLink:
             page = await self._meet(client, facts)
             group.create_task(self._sample(client))
             while True:
-                run, page = page.run, await client.events(page.run, page.seq, POLL_S)
+                run, page = page.run, await client.events(page.run, page.seq, max(POLL_S, self._pace_s()))
                 if page.run != run:  # the agent began anew: the host was rebooted, or wiped and set up again
                     page = await self._meet(client, await client.host())
                     continue
@@ -182,17 +191,15 @@ class HostLink:
         await self._resume(LinkUp(host=host_info(facts)), page.tasks, expected)
         return page
 
-    async def _resume(self, up: LinkUp, tasks: list[TaskReport], expected: list[Job]) -> None:
+    async def _resume(self, up: LinkUp, tasks: list[TaskReport], expected: list[Ref]) -> None:
         """The link is up: tell so, tell every task's state, and which tasks the host should have but has not."""
         self._told.clear()
         self._ours.clear()
         ours, over = await self._sort(tasks)
         present = {t.id for t in tasks}
-        lost = [(j.ref, TaskLost()) for j in expected if j.id not in present]
-        await self._tell(ours, [(self._instance.ref, up), *lost])
+        lost = [(ref, TaskLost()) for ref in expected if ref.id not in present]
+        await self._tell(ours, [(self._instance.ref, up), *lost], anew=True)
         self._up = True
-        # What was tried in vain while the host was away need not wait for the end of its pause.
-        await self._store.hasten_acts(self._instance.id, self._clock.now())
         self._kick_acts()
         await self._clean(over)
 
@@ -211,7 +218,7 @@ class HostLink:
         over = ended - await self._being_removed(ended) if ended else ended
         return [r for r in reports if r.id in self._ours], over
 
-    async def _tell(self, reports: list[TaskReport], also: list[Seen] | None = None) -> None:
+    async def _tell(self, reports: list[TaskReport], also: list[Seen] | None = None, *, anew: bool = False) -> None:
         seen: list[Seen] = list(also or [])
         for report in reports:
             self.follow(report)
@@ -220,31 +227,24 @@ class HostLink:
                 self._told[report.id] = news
                 seen.append((Ref("job", report.id), news))
         if seen:
-            await self._observe(seen)
+            await self._observe(seen, anew=anew)
         await self._gauges.pulling([r for r in reports if r.pull is not None], self._clock.now())
 
-    async def _observe(self, seen: list[Seen]) -> None:
-        await self._store.observe(seen, self._clock.now(), self.hold)
+    async def _observe(self, seen: list[Seen], *, anew: bool = False) -> None:
+        hasten = self._instance.id if anew else None
+        await self._store.observe(seen, self._clock.now(), self.hold, hasten)
         self._kick_engine()
 
-    async def _expected(self) -> list[Job]:
+    async def _expected(self) -> list[Ref]:
         """Jobs whose task this host accepted and that are not over."""
-        table = TABLES["job"]
-        condition = and_(
-            table.c.instance_id == self._instance.id,
-            table.c.task_started,
-            table.c.status.not_in(sorted(Job.terminal_statuses())),
-        )
         async with self._store.database.read() as connection:
-            found = await connection.execute(select(table).where(condition))
-            return [decode(Job, m) for m in found.mappings()]
+            found = await connection.execute(_EXPECTED, {"instance": self._instance.id})
+            return [Ref("job", id_) for id_ in found.scalars()]
 
     async def _placed(self, job_ids: set[str]) -> dict[str, str]:
         """Status by id, of those that were placed on this instance."""
-        table = TABLES["job"]
-        condition = and_(table.c.id.in_(job_ids), table.c.instance_id == self._instance.id)
         async with self._store.database.read() as connection:
-            found = await connection.execute(select(table.c.id, table.c.status).where(condition))
+            found = await connection.execute(_PLACED, {"ids": sorted(job_ids), "instance": self._instance.id})
             return {row.id: row.status for row in found}
 
     async def _being_removed(self, job_ids: set[str]) -> set[str]:
@@ -268,7 +268,7 @@ class HostLink:
     async def _sample(self, client: AgentClient) -> None:
         """Metrics are samples by nature: the one thing here that is asked for again and again."""
         while True:
-            await asyncio.sleep(METRICS_EVERY_S)
+            await asyncio.sleep(max(METRICS_EVERY_S, self._pace_s()))
             running = [t.id for t in self._tasks.values() if t.state in (RUNNING, STOPPING)]
             samples = []
             for job_id in running:

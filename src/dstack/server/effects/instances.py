@@ -25,7 +25,7 @@ from dstack.model.row import Ref
 from dstack.server.effects.acts import Again, Done
 from dstack.server.services.backends import ProjectBackends
 from dstack.server.store.acts import ClaimedAct
-from dstack.server.store.rows import project_name, row, tags_of
+from dstack.server.store.rows import ordered, row
 from dstack.server.store.store import Store
 from dstack.server.store.trouble import DatabaseUnavailable
 
@@ -48,7 +48,8 @@ class InstanceEffects:
 
     async def create(self, act: ClaimedAct) -> Done | Again:
         """Create the machine of the act's token; the same token gives the same machine however often this runs."""
-        instance = await self._load(act.ref)
+        of = await ordered(self._store.database, act.ref.id)
+        instance = of.instance
         if instance.remote is not None and instance.leaving:
             return Done()
         backend = await self._backends.find(instance.project_id, instance.offer.backend)
@@ -58,9 +59,9 @@ class InstanceEffects:
             token=instance.token,
             offer=instance.offer,
             name=instance.name,
-            project=await project_name(self._store.database, instance.project_id),
+            project=of.project,
             fleet=instance.fleet_name,
-            tags=await tags_of(self._store.database, instance),
+            tags=of.tags,
             data=_data(instance),
         )
         try:

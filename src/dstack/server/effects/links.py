@@ -30,6 +30,8 @@ from dstack.server.store.trouble import complain
 
 log = logging.getLogger(__name__)
 RETRY_S = 1.0
+# So many hosts are asked anew in a second while nothing happens: the more there are, the longer each of them waits.
+ASKED_PER_S = 30.0
 GIVEN_AT_ONCE = 8  # hosts that move to another server in one go
 
 
@@ -121,6 +123,10 @@ class HostLinks:
         await self._store.give_back_links([link.hold for link in given])
         return bool(given)
 
+    def pace_s(self) -> float:
+        """The time in which each host may be asked once."""
+        return len(self._links) / ASKED_PER_S
+
     def client(self, instance_id: str) -> AgentClient:
         """The agent of a linked instance. Raises AgentUnreachable while there is no link."""
         entry = self._links.get(instance_id)
@@ -179,8 +185,8 @@ class HostLinks:
         return random.sample(ids, max(0, min(room, len(ids))))
 
     def _open(self, group: asyncio.TaskGroup, instance: Instance, hold: Hold) -> None:
-        kicks = self._kick_engine, self._kick_acts
-        link = HostLink(instance, hold, self._connect, self._store, self._logs, self._gauges, self._clock, *kicks)
+        parts = self._connect, self._store, self._logs, self._gauges, self._clock, self._kick_engine, self._kick_acts
+        link = HostLink(instance, hold, *parts, self.pace_s)
         with about(instance=instance.id, project=instance.project_id):
             task = group.create_task(link.run())
         self._links[instance.id] = (link, task)

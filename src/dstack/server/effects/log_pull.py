@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from dstack.agentapi.client import AgentClient, AgentRefused
 from dstack.agentapi.wire import MAX_LOG_CHUNK
@@ -20,13 +21,16 @@ PIECE_EVERY_S = 0.05  # each is a commit, and a job that prints fast fills one b
 class LogPull:
     """Stored first, acknowledged (by deleting the task) later: nothing is lost whoever dies."""
 
-    def __init__(self, project_id: str, job_id: str, client: AgentClient, logs: LogStore, hold: Hold):
+    def __init__(
+        self, project_id: str, job_id: str, client: AgentClient, logs: LogStore, hold: Hold, pace_s: Callable[[], float]
+    ):
         self.task: asyncio.Task[None] | None = None
         self._project_id = project_id
         self._job_id = job_id
         self._client = client
         self._logs = logs
         self._hold = hold
+        self._pace_s = pace_s
         self._end = asyncio.Event()
         self._told = ""
 
@@ -74,7 +78,7 @@ class LogPull:
         have = await self._logs.size(self._job_id)
         if have.final:
             return True
-        chunk = await self._client.logs(self._job_id, have.size, WAIT_S)
+        chunk = await self._client.logs(self._job_id, have.size, max(WAIT_S, self._pace_s()))
         if not chunk.data and not chunk.final:
             return False
         began = asyncio.get_running_loop().time()

@@ -19,21 +19,24 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.server.logs.shared import Shared
 from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
-from dstack.server.store.host_links import Hold, prove
+from dstack.server.store.host_links import Hold, StaleHold, proven
 from dstack.server.store.tables import log_offset
+from dstack.server.store.together import Together
 from dstack.server.store.unbroken import unbroken
 
 log = logging.getLogger(__name__)
 _RECORD = struct.Struct(">Qd")
+_SIZE = select(log_offset).where(log_offset.c.job_id == bindparam("job"))
 _LATEST = 253402300799.0  # the last second that a date can say; what is beyond it in an index is damage
 
 
@@ -75,6 +78,14 @@ class LogSlice:
         return self.marks[n - 1][1] if n else None
 
 
+class _Stored(NamedTuple):
+    """How much of a job's log is stored, by the word of its host's holder."""
+
+    job_id: str
+    size: LogSize
+    hold: Hold | None
+
+
 class LogStore:
     """Appending is done by the one holder of the host's link; reading by anybody."""
 
@@ -83,6 +94,7 @@ class LogStore:
         self._database = database
         self._changes = changes
         self._sizes: dict[str, LogSize] = {}
+        self._sizes_to_store = Together[_Stored, None](database, _store_sizes)
         self._asked_sizes: Shared[LogSize] = Shared()
         self._asked_pieces: Shared[tuple[bytes, tuple[tuple[int, float], ...]]] = Shared()
 
@@ -97,7 +109,7 @@ class LogStore:
 
     async def _committed(self, job_id: str) -> LogSize:
         async with self._database.read() as connection:
-            row = (await connection.execute(select(log_offset).where(log_offset.c.job_id == job_id))).first()
+            row = (await connection.execute(_SIZE, {"job": job_id})).first()
         return LogSize(row.size, row.final, row.index_size) if row else LogSize(0, False)
 
     async def append(
@@ -232,13 +244,30 @@ class LogStore:
             return data, ()
 
     async def _commit(self, job_id: str, size: LogSize, hold: Hold | None) -> None:
-        insert = sqlite_insert if self._database.sqlite else pg_insert
-        values = {"size": size.size, "index_size": size.index_size, "final": size.final}
-        statement = insert(log_offset).values(job_id=job_id, **values)
-        async with self._database.write() as connection:
-            if hold is not None:
-                await prove(connection, hold)
-            await connection.execute(statement.on_conflict_do_update(index_elements=["job_id"], set_=values))
+        await self._sizes_to_store.put(_Stored(job_id, size, hold))
+
+
+async def _store_sizes(connection: AsyncConnection, some: Sequence[_Stored]) -> list[Exception | None]:
+    held = await proven(connection, {one.hold for one in some if one.hold is not None})
+    stale = [one.hold is not None and one.hold not in held for one in some]
+    # The last word about a job counts: a statement cannot meet one row twice.
+    newest = {one.job_id: one.size for one, late in zip(some, stale, strict=True) if not late}
+    rows = [
+        {"job_id": job_id, "size": size.size, "index_size": size.index_size, "final": size.final}
+        for job_id, size in sorted(newest.items())
+    ]
+    if rows:
+        await connection.execute(_STORE[connection.dialect.name], rows)
+    return [StaleHold("another server holds the host") if late else None for late in stale]
+
+
+def _store_by(insert: Any) -> Any:
+    statement = insert(log_offset)
+    values = {name: statement.excluded[name] for name in ("size", "index_size", "final")}
+    return statement.on_conflict_do_update(index_elements=["job_id"], set_=values)
+
+
+_STORE = {"sqlite": _store_by(sqlite_insert), "postgresql": _store_by(pg_insert)}
 
 
 def _open(path: Path) -> BinaryIO:

@@ -19,7 +19,7 @@ from dstack.model.wire.requests import (
 )
 from dstack.server.auth.identity import Access
 from dstack.server.routes.access import DENIED, Caller, Member, PartsOf
-from dstack.server.routes.reply import nothing, reply
+from dstack.server.routes.reply import nothing, reply, reply_at_length
 from dstack.server.services.fleets import applying, cordoning, ending, explaining, reading
 
 router = APIRouter(tags=["fleets"])
@@ -28,12 +28,12 @@ PROJECT = "/api/project/{project_name}/fleets"
 
 @router.post("/api/fleets/list")
 async def list_fleets(parts: PartsOf, caller: Caller, body: ListFleets) -> Response:
-    return reply(await reading.list_fleets(parts, caller, body))
+    return await reply_at_length(await reading.list_fleets(parts, caller, body), "instances")
 
 
 @router.post(PROJECT + "/list")
 async def list_project_fleets(parts: PartsOf, access: Member, _: ListProjectFleets | None = None) -> Response:
-    return reply(await reading.list_of_project(parts, access))
+    return await reply_at_length(await reading.list_of_project(parts, access), "instances")
 
 
 @router.post(PROJECT + "/get")

@@ -26,7 +26,7 @@ async def list_gpus(parts: Parts, access: Access, request: ListGpus) -> dict[str
     spec = job_spec(effective_run_spec(read_run_spec(request.run_spec)), UNNAMED)
     offers = await parts.offers.all(access.project.id)
     async with parts.database.read() as connection:
-        pool = await pool_of(connection, access.project.id, offers)
+        pool = await pool_of(connection, access.project.id, offers, parts.database.kept)
     showing = Showing(full=request.full_offers, unallocated=request.unallocated_resources)
     found = showing.of(matching(spec, pool, True, parts.clock.now()).candidates)
     groups: dict[tuple[Any, ...], list[Candidate]] = defaultdict(list)

@@ -31,7 +31,7 @@ async def list_instances(parts: Parts, caller: User, query: ListInstances) -> li
         conditions += after(*columns, query.prev_created_at, query.prev_id, query.ascending)
         order = paged(*columns, query.ascending)
         found = await fetch(connection, Instance, *conditions, order=order, limit=query.limit)
-        jobs = await jobs_on(connection, found)
+        jobs = await jobs_on(connection, found, parts.database.kept)
     return [wire.instance(one, projects[one.project_id], jobs.get(one.id, ())) for one in found]
 
 
@@ -42,7 +42,7 @@ async def get_instance(parts: Parts, access: Access, id_: str) -> dict[str, Any]
         found = await fetch(connection, Instance, of_project, instance_t.c.id == id_)
         if not found:
             raise ResourceNotFound("Instance not found")
-        jobs = await jobs_on(connection, found)
+        jobs = await jobs_on(connection, found, parts.database.kept)
     return wire.instance(found[0], access.project.name, jobs.get(id_, ()))
 
 

@@ -1,22 +1,20 @@
-"""Recorded acts and the inbox: claiming what must happen outside, and storing what was seen."""
+"""Recorded acts: which of what must happen outside this server runs now."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, bindparam, case, delete, insert, or_, select, true, update
+from sqlalchemy import and_, bindparam, case, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.model.instance import InstanceStatus
 from dstack.model.observation import Observation
 from dstack.model.row import Ref
 from dstack.server.store.claims import claiming, earliest, unclaimed_due
-from dstack.server.store.commit import wake
-from dstack.server.store.host_links import Hold, prove
-from dstack.server.store.tables import TABLES, act, host_link, inbox
+from dstack.server.store.tables import TABLES, act, host_link
 
 Seen = tuple[Ref, Observation]
 
@@ -112,67 +110,34 @@ async def next_act_due(connection: AsyncConnection, owner: str, without: Sequenc
     return (await connection.execute(_NEXT_SHARED, {**wanted, "owner": owner})).scalar()
 
 
+_EXTEND = (
+    update(act)
+    .where(
+        act.c.token == bindparam("of"), act.c.claimed_by == bindparam("holder"), act.c.fence == bindparam("its_fence")
+    )
+    .values(claim_until=bindparam("to"))
+)
+
+
 async def extend_acts(connection: AsyncConnection, acts: Sequence[ClaimedAct], until: float) -> None:
     """Keep the claims of acts that are still running."""
-    for one in acts:
-        await connection.execute(update(act).where(_held(one)).values(claim_until=until))
+    held = [{"of": one.token, "holder": one.owner, "its_fence": one.fence, "to": until} for one in acts]
+    if held:
+        await connection.execute(_EXTEND, sorted(held, key=lambda x: x["of"]))
 
 
-async def hasten_acts(connection: AsyncConnection, instance_id: str, now: float) -> None:
-    """Acts on jobs of this instance that wait for another try are due now."""
-    job = TABLES["job"]
-    jobs = select(job.c.id).where(job.c.instance_id == instance_id)
-    waiting = (act.c.kind == "job") & act.c.resource_id.in_(jobs) & act.c.claimed_by.is_(None) & (act.c.due_at > now)
-    await connection.execute(update(act).where(waiting).values(due_at=now))
-
-
-async def finish_act(connection: AsyncConnection, one: ClaimedAct, observations: Sequence[Seen], now: float) -> bool:
-    """The act is over: forget it and deliver what it saw, together. False if the claim was lost meanwhile."""
-    found = await connection.execute(delete(act).where(_held(one)).returning(act.c.token))
-    if found.first() is None:
-        return False
-    # The resource is woken even without observations: it may have waited for the act to end.
-    await observe(connection, observations, now)
-    await wake(connection, [one.ref], now)
-    return True
-
-
-async def retry_act(
-    connection: AsyncConnection, one: ClaimedAct, observations: Sequence[Seen], due_at: float, error: str, now: float
-) -> bool:
-    """The act is not over: it runs again at `due_at`. False if the claim was lost meanwhile."""
-    found = await connection.execute(
-        update(act)
-        .where(_held(one))
-        .values(attempts=act.c.attempts + 1, last_error=error, due_at=due_at, claimed_by=None, claim_until=None)
-        .returning(act.c.token)
+_HASTEN = (
+    update(act)
+    .where(
+        act.c.kind == "job",
+        act.c.resource_id.in_(select(_JOB.c.id).where(_JOB.c.instance_id.in_(bindparam("instances", expanding=True)))),
+        act.c.claimed_by.is_(None),
+        act.c.due_at > bindparam("now"),
     )
-    if found.first() is None:
-        return False
-    await observe(connection, observations, now)
-    return True
+    .values(due_at=bindparam("now"))
+)
 
 
-async def observe(
-    connection: AsyncConnection, observations: Iterable[Seen], now: float, hold: Hold | None = None
-) -> None:
-    """Put observations into the inboxes of their resources and make those due; finished resources hear nothing.
-
-    With `hold` they are those of a host's holder: raises StaleHold when it is not any more.
-    """
-    if hold is not None:
-        await prove(connection, hold)
-    seen = list(observations)
-    # First, which locks the rows: what is told to one that ends meanwhile would lie there for ever.
-    living = await wake(connection, {ref for ref, _ in seen}, now)
-    rows = [
-        {"kind": ref.kind, "resource_id": ref.id, "observation": o.model_dump_json(exclude_defaults=False), "at": now}
-        for ref, o in seen
-        if ref in living
-    ]
-    if rows:
-        await connection.execute(insert(inbox), rows)
-
-
-def _held(one: ClaimedAct) -> Any:
-    return (act.c.token == one.token) & (act.c.claimed_by == one.owner) & (act.c.fence == one.fence)
+async def hasten_acts(connection: AsyncConnection, instance_ids: Sequence[str], now: float) -> None:
+    """Acts on jobs of these instances that wait for another try are due now."""
+    await connection.execute(_HASTEN, {"instances": instance_ids, "now": now})

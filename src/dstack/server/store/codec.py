@@ -55,10 +55,12 @@ def columns(cls: type[Row]) -> list[Column[Any]]:
 
 def encode_field(cls: type[Row], field: str, value: Any) -> Any:
     """One field as its column's value. Raises pydantic.ValidationError when the value is not legal for the field."""
+    kind = native(cls, field)
+    if kind is not None and type(value) is (kind[2] or kind[0]):
+        return value.value if kind[2] is not None else value  # what the validator would say, in a tenth of its time
     checked = _adapter(cls, field).validate_python(value)
     if checked is None:
         return None
-    kind = native(cls, field)
     if kind is None:
         return _adapter(cls, field).dump_json(checked, exclude_unset=True).decode()
     return str(checked) if kind[0] is str else checked
@@ -80,6 +82,11 @@ def decode(cls: type[R], columns_of_row: Any) -> R:
                 value = enum(value)
         values[field] = value
     return _constructed(cls, values)
+
+
+def decode_field(cls: type[Row], field: str, text: str) -> Any:
+    """The value of one field that is stored as JSON. Immutable: equal JSON is parsed once."""
+    return _parse(cls, field, text)
 
 
 @lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,12 +18,14 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from dstack.server.store.kept import Kept
 from dstack.server.store.trouble import Trouble
 from dstack.server.store.unbroken import unbroken
 
 READERS = 4
 # A server that is frozen in the middle of a transaction keeps its locks for so long, which is less than its lease.
 FROZEN_MS = "5000"
+BREATH_S = 0.005
 BUSY_S = 15  # how long another process (a backup, a shell) may hold the file before a statement fails
 
 
@@ -35,6 +38,7 @@ class Database:
     def __init__(self, url: str):
         self.url = url
         self.trouble = Trouble()
+        self.kept = Kept(self.trouble)
         self.sqlite = make_url(url).get_backend_name() == "sqlite"
         self._file = _SqliteFile(url, self.trouble) if self.sqlite else None
         if not self.sqlite:
@@ -81,17 +85,36 @@ class Database:
         await self._writer.dispose()
 
 
+class _Breath:
+    """Statements that are executed in place never wait: between them the others have their turn now and then.
+
+    Between those that read, that is: whoever writes keeps all others from writing, and comes to its end.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    async def take(self) -> None:
+        if time.perf_counter() - self._last > BREATH_S:
+            await asyncio.sleep(0)
+            self._last = time.perf_counter()
+
+
 class _Inline:
     """What the store uses of an AsyncConnection, over a SQLite connection that is used in place.
 
     A statement takes SQLite some ten microseconds; handing each to a thread and back costs twenty times that.
     """
 
-    def __init__(self, connection: Connection):
+    def __init__(self, connection: Connection, breath: _Breath | None = None):
         self._connection = connection
+        self._breath = breath
         self.dialect = connection.dialect
 
     async def execute(self, statement: Any, parameters: Any = None) -> Any:
+        # Before: one that is cancelled here must not leave a cursor open, which would keep the file open, too.
+        if self._breath is not None:
+            await self._breath.take()
         return self._connection.execute(statement, parameters)
 
     async def run_sync(self, step: Callable[..., Any], *arguments: Any) -> Any:
@@ -107,6 +130,7 @@ class _SqliteFile:
         self._inode: tuple[int, int] | None = None
         self._write_turn = asyncio.Lock()  # waiting here, in order of arrival, instead of in SQLite's busy loop
         self._room = asyncio.Semaphore(READERS)
+        self._breath = _Breath()
         self._writer = _sqlite(url, "BEGIN IMMEDIATE", size=1)
         self.reader = _sqlite(url, "BEGIN", size=READERS)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
@@ -117,7 +141,7 @@ class _SqliteFile:
             self._still_there()
             with self.reader.connect() as connection:
                 connection.begin()
-                yield cast(AsyncConnection, _Inline(connection))
+                yield cast(AsyncConnection, _Inline(connection, self._breath))
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:

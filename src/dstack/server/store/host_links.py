@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -39,12 +39,25 @@ class Linkable:
     free: bool
 
 
+_PROVEN = (
+    select(host_link.c.instance_id, host_link.c.server_id, host_link.c.epoch)
+    .where(host_link.c.instance_id.in_(bindparam("ids", expanding=True)))
+    .order_by(host_link.c.instance_id)
+    .with_for_update(read=True)
+)
+
+
+async def proven(connection: AsyncConnection, holds: Collection[Hold]) -> set[Hold]:
+    """Those that are the newest of their hosts; they stay so until the transaction ends."""
+    if not holds:
+        return set()
+    found = await connection.execute(_PROVEN, {"ids": sorted({hold.instance_id for hold in holds})})
+    return {Hold(row.instance_id, row.server_id, row.epoch) for row in found} & set(holds)
+
+
 async def prove(connection: AsyncConnection, hold: Hold) -> None:
     """Raises StaleHold unless `hold` is the newest; it stays so until the transaction ends."""
-    t = host_link.c
-    mine = and_(t.instance_id == hold.instance_id, t.server_id == hold.server_id, t.epoch == hold.epoch)
-    found = await connection.execute(select(t.epoch).where(mine).with_for_update(read=True))
-    if found.first() is None:
+    if not await proven(connection, [hold]):
         raise StaleHold(f"host {hold.instance_id} is held by another server")
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dstack.control.job.gang import waits_for_gang
 from dstack.control.kernel import Pending, Received
 from dstack.control.snapshots import (
     ChoreSnapshot,
@@ -30,20 +31,25 @@ from dstack.model.orphan import Orphan
 from dstack.model.queue import Queue
 from dstack.model.row import Ref, Row
 from dstack.model.run import Run
-from dstack.server.store.codec import decode
+from dstack.server.store.kept import Kept
 from dstack.server.store.tables import TABLES, act, inbox
 
 R = TypeVar("R", bound=Row)
 # All offers that the backends of a project have now. Raises nothing: a backend that fails contributes none.
+Gang = tuple[str, int, int]  # run, replica, submission
 OffersOf = Callable[[str], Awaitable[tuple[Offer, ...]]]
 
 
 class Loader:
-    """Loads snapshots within one read transaction; offers, which are facts from outside, come from `offers_of`."""
+    """Loads snapshots within one read transaction; offers, which are facts from outside, come from `offers_of`.
 
-    def __init__(self, connection: AsyncConnection, offers_of: OffersOf):
+    `kept`: rows of the same database.
+    """
+
+    def __init__(self, connection: AsyncConnection, offers_of: OffersOf, kept: Kept):
         self._connection = connection
         self._offers_of = offers_of
+        self._kept = kept
 
     async def load(self, refs: Sequence[Ref]) -> dict[Ref, Snapshot]:
         """Snapshots by ref; a row that is gone is absent."""
@@ -61,29 +67,34 @@ class Loader:
     async def rows(self, cls: type[R], condition: Any) -> list[R]:
         """All rows of `cls` that meet a SQL condition over its table."""
         found = await self._connection.execute(select(TABLES[cls.kind]).where(condition))
-        return [decode(cls, m) for m in found.mappings()]
+        return [self._kept.decoded(cls, m) for m in found.mappings()]
+
+    async def many(self, cls: type[R], condition: Any) -> list[R]:
+        """The same, where most of them are likely to be as they were the last time."""
+        return await self._kept.rows(self._connection, cls, condition)
 
     async def _runs(self, ids: list[str], pending: Any, received: Any) -> dict[str, RunSnapshot]:
         runs = await self.rows(Run, TABLES["run"].c.id.in_(ids))
-        jobs = _group(await newest_jobs(self._connection, ids), "run_id")
+        jobs = _group(await newest_jobs(self._connection, ids, self._kept), "run_id")
         return {r.id: RunSnapshot(r, tuple(jobs[r.id]), pending[r.id], received[r.id]) for r in runs}
 
     async def _jobs(self, ids: list[str], pending: Any, received: Any) -> dict[str, JobSnapshot]:
         jobs = await self.rows(Job, TABLES["job"].c.id.in_(ids))
         instance_ids = {j.instance_id for j in jobs if j.instance_id}
         instances = {i.id: i for i in await self._by_id(Instance, instance_ids)}
-        gangs = await self._gangs([j for j in jobs if j.is_gang])
+        gangs = await self._gangs([j for j in jobs if waits_for_gang(j)])
         return {
-            j.id: JobSnapshot(
-                j, instances.get(j.instance_id or ""), pending[j.id], received[j.id], _others(j, gangs[j.run_id])
-            )
+            j.id: JobSnapshot(j, instances.get(j.instance_id or ""), pending[j.id], received[j.id], _others(j, gangs))
             for j in jobs
         }
 
-    async def _gangs(self, jobs: Sequence[Job]) -> dict[str, list[Job]]:
-        """All jobs of the runs of these, by run."""
+    async def _gangs(self, jobs: Sequence[Job]) -> dict[Gang, tuple[Job, ...]]:
+        """The submissions of these, by their numbers."""
         runs = sorted({j.run_id for j in jobs})
-        return _group(await self.rows(Job, TABLES["job"].c.run_id.in_(runs)) if runs else (), "run_id")
+        gangs: dict[Gang, list[Job]] = defaultdict(list)
+        for job in await self.many(Job, TABLES["job"].c.run_id.in_(runs)) if runs else ():
+            gangs[_gang(job)].append(job)
+        return {key: tuple(sorted(gang, key=lambda j: j.job_num)) for key, gang in gangs.items()}
 
     async def _instances(self, ids: list[str], pending: Any, received: Any) -> dict[str, InstanceSnapshot]:
         instances = await self.rows(Instance, TABLES["instance"].c.id.in_(ids))
@@ -99,7 +110,7 @@ class Loader:
     async def _fleets(self, ids: list[str], pending: Any, received: Any) -> dict[str, FleetSnapshot]:
         fleets = await self.rows(Fleet, TABLES["fleet"].c.id.in_(ids))
         condition = and_(TABLES["instance"].c.fleet_id.in_(ids), _live(Instance))
-        instances = _group(await self.rows(Instance, condition), "fleet_id")
+        instances = _group(await self.many(Instance, condition), "fleet_id")
         offers = {p: await self._offers_of(p) for p in {f.project_id for f in fleets}}
         return {
             f.id: FleetSnapshot(f, tuple(instances[f.id]), offers[f.project_id], pending[f.id], received[f.id])
@@ -116,7 +127,7 @@ class Loader:
                 table.c.status == JobStatus.SUBMITTED,
                 table.c.stop_reason.is_(None),
             )
-            jobs = await self.rows(Job, waiting)
+            jobs = await self.many(Job, waiting)
             # Nobody waits: what could be had does not matter.
             pool = await self.pool(queue.project_id) if jobs else ((), (), ())
             result[queue.id] = QueueSnapshot(queue, tuple(jobs), *pool, pending[queue.id], received[queue.id])
@@ -145,7 +156,7 @@ class Loader:
     async def pool(self, project_id: str) -> tuple[tuple[Fleet, ...], tuple[Instance, ...], tuple[Offer, ...]]:
         """The fleets, the instances that are not terminal, and the offers of a project: what placement looks at."""
         fleets = await self.rows(Fleet, and_(TABLES["fleet"].c.project_id == project_id, _live(Fleet)))
-        instances = await self.rows(Instance, and_(TABLES["instance"].c.project_id == project_id, _live(Instance)))
+        instances = await self.many(Instance, and_(TABLES["instance"].c.project_id == project_id, _live(Instance)))
         return tuple(fleets), tuple(instances), await self._offers_of(project_id)
 
     async def _by_id(self, cls: type[R], ids: Iterable[str]) -> list[R]:
@@ -171,7 +182,7 @@ class Loader:
         return result
 
 
-async def newest_jobs(connection: AsyncConnection, run_ids: Sequence[str]) -> list[Job]:
+async def newest_jobs(connection: AsyncConnection, run_ids: Sequence[str], kept: Kept) -> list[Job]:
     """The newest submission of each (replica, job number) of the runs, in that order."""
     job = TABLES["job"]
     newest = (
@@ -184,14 +195,18 @@ async def newest_jobs(connection: AsyncConnection, run_ids: Sequence[str]) -> li
     found = await connection.execute(
         select(job).join(newest, same).order_by(job.c.run_id, job.c.replica_num, job.c.job_num)
     )
-    return [decode(Job, m) for m in found.mappings()]
+    return [kept.decoded(Job, m) for m in found.mappings()]
 
 
-def _others(job: Job, of_run: Iterable[Job]) -> tuple[Job, ...]:
-    """The other nodes of the job's submission."""
-    mine = (job.replica_num, job.submission_num)
-    others = [j for j in of_run if (j.replica_num, j.submission_num) == mine and j.id != job.id]
-    return tuple(sorted(others, key=lambda j: j.job_num))
+def _gang(job: Job) -> Gang:
+    return job.run_id, job.replica_num, job.submission_num
+
+
+def _others(job: Job, gangs: Mapping[Gang, tuple[Job, ...]]) -> tuple[Job, ...]:
+    """The other nodes of the job's submission, where it looks at them."""
+    gang = gangs.get(_gang(job), ()) if waits_for_gang(job) else ()
+    place = next((n for n, other in enumerate(gang) if other.id == job.id), len(gang))
+    return gang[:place] + gang[place + 1 :]
 
 
 def _live(cls: type[Row]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Table, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,7 +16,7 @@ from dstack.model.job import Job
 from dstack.model.profile import merge
 from dstack.model.row import Row
 from dstack.model.run import Run
-from dstack.server.store.codec import decode
+from dstack.server.store.codec import decode, decode_field
 from dstack.server.store.database import Database
 from dstack.server.store.tables import TABLES, project
 
@@ -71,30 +71,47 @@ async def gang(database: Database, job: Job) -> list[tuple[Job, Instance]]:
     t, i = TABLES["job"], TABLES["instance"]
     mine = (t.c.run_id == job.run_id, t.c.replica_num == job.replica_num, t.c.submission_num == job.submission_num)
     async with database.read() as connection:
-        found = await connection.execute(select(t).where(*mine).order_by(t.c.job_num))
-        jobs = [decode(Job, one) for one in found.mappings()]
+        # Each of n nodes asks for all of them.
+        jobs = await database.kept.rows(connection, Job, *mine, order=(t.c.job_num,))
         ids = sorted({one.instance_id for one in jobs if one.instance_id})
-        machines = await connection.execute(select(i).where(i.c.id.in_(ids)))
-        by_id = {one.id: one for one in (decode(Instance, row) for row in machines.mappings())}
+        by_id = {one.id: one for one in await database.kept.rows(connection, Instance, i.c.id.in_(ids))}
     return [(one, by_id[one.instance_id]) for one in jobs if one.instance_id in by_id]
 
 
-async def tags_of(database: Database, instance: Instance) -> dict[str, str]:
-    """The tags of the instance's fleet, and of the run that it is made for, which win."""
-    job_t = TABLES["job"]
-    async with database.read() as connection:
-        fleet = await fetched(connection, Fleet, instance.fleet_id)
-        tags = dict(fleet.spec.configuration.tags or {})
-        found = await connection.execute(select(job_t).where(job_t.c.instance_id == instance.id))
-        jobs = [decode(Job, one) for one in found.mappings()]
-        maker = next((job for job in jobs if job.place is not None and job.place.created_instance), None)
-        if maker is not None:
-            run = await fetched(connection, Run, maker.run_id)
-            tags |= merge(run.spec.configuration, run.spec.profile).tags or {}
-    return tags
+class Ordered(NamedTuple):
+    """An instance with what its backend is told beside it: the project's name, and tags."""
+
+    instance: Instance
+    project: str
+    tags: dict[str, str]
 
 
-async def project_name(database: Database, project_id: str) -> str:
+_INSTANCE, _FLEET, _JOB, _RUN = (TABLES[kind] for kind in ("instance", "fleet", "job", "run"))
+_ORDERED = (
+    select(_INSTANCE, _FLEET.c.spec.label("fleet_spec"), project.c.name.label("project_name"))
+    .join(_FLEET, _FLEET.c.id == _INSTANCE.c.fleet_id)
+    .outerjoin(project, project.c.id == _INSTANCE.c.project_id)
+    .where(_INSTANCE.c.id == bindparam("id"))
+)
+_MADE_FOR = (
+    select(_JOB.c.place, _RUN.c.spec)
+    .join(_RUN, _RUN.c.id == _JOB.c.run_id)
+    .where(_JOB.c.instance_id == bindparam("id"))
+)
+
+
+async def ordered(database: Database, instance_id: str) -> Ordered:
+    """Its tags are those of its fleet, and of the run that it is made for, which win. Raises ResourceNotFound."""
     async with database.read() as connection:
-        name = (await connection.execute(select(project.c.name).where(project.c.id == project_id))).scalar()
-    return name or ""
+        found = (await connection.execute(_ORDERED, {"id": instance_id})).mappings().first()
+        if found is None:
+            raise ResourceNotFound(f"instance {instance_id} does not exist")
+        placed = (await connection.execute(_MADE_FOR, {"id": instance_id})).all()
+    tags = dict(decode_field(Fleet, "spec", found["fleet_spec"]).configuration.tags or {})
+    made_for = next(
+        (spec for place, spec in placed if place and decode_field(Job, "place", place).created_instance), None
+    )
+    if made_for is not None:
+        spec = decode_field(Run, "spec", made_for)
+        tags |= merge(spec.configuration, spec.profile).tags or {}
+    return Ordered(decode(Instance, found), found["project_name"] or "", tags)

@@ -14,7 +14,9 @@ from dstack.server.store.commit import Committed, commit
 from dstack.server.store.database import Database
 from dstack.server.store.host_links import Hold, Linkable
 from dstack.server.store.load import Loader, OffersOf
+from dstack.server.store.outcomes import Outcome, Retry, record
 from dstack.server.store.servers import Member, Others, Pulse
+from dstack.server.store.together import Together
 
 
 class Store:
@@ -23,6 +25,7 @@ class Store:
     def __init__(self, database: Database, offers_of: OffersOf):
         self.database = database
         self._offers_of = offers_of
+        self._outcomes = Together[Outcome, bool](database, record)
 
     async def claim_due(self, now: float, owner: str, limit: int, lease_s: float) -> list[Claim]:
         async with self.database.write() as connection:
@@ -30,7 +33,7 @@ class Store:
 
     async def load(self, refs: Sequence[Ref]) -> dict[Ref, Snapshot]:
         async with self.database.read() as connection:
-            return await Loader(connection, self._offers_of).load(refs)
+            return await Loader(connection, self._offers_of, self.database.kept).load(refs)
 
     async def commit(self, batch: Sequence[tuple[Claim, Turn]], now: float) -> Committed:
         async with self.database.write() as connection:
@@ -58,22 +61,23 @@ class Store:
         async with self.database.write() as connection:
             await acts.extend_acts(connection, running, until)
 
-    async def hasten_acts(self, instance_id: str, now: float) -> None:
-        async with self.database.write() as connection:
-            await acts.hasten_acts(connection, instance_id, now)
-
     async def finish_act(self, one: ClaimedAct, seen: Sequence[Seen], now: float) -> bool:
-        async with self.database.write() as connection:
-            return await acts.finish_act(connection, one, seen, now)
+        """The act is over: forget it and deliver what it saw, together. False if the claim was lost meanwhile."""
+        return await self._outcomes.put(Outcome(seen, now, act=one))
 
     async def retry_act(self, one: ClaimedAct, seen: Sequence[Seen], due_at: float, error: str, now: float) -> bool:
-        async with self.database.write() as connection:
-            return await acts.retry_act(connection, one, seen, due_at, error, now)
+        """The act is not over: it runs again at `due_at`. False if the claim was lost meanwhile."""
+        return await self._outcomes.put(Outcome(seen, now, act=one, retry=Retry(due_at, error)))
 
-    async def observe(self, seen: Iterable[Seen], now: float, hold: Hold | None = None) -> None:
-        """Raises StaleHold when `hold` is given and another server holds the host by now."""
-        async with self.database.write() as connection:
-            await acts.observe(connection, seen, now, hold)
+    async def observe(
+        self, seen: Iterable[Seen], now: float, hold: Hold | None = None, hasten: str | None = None
+    ) -> None:
+        """Put observations into the inboxes of their resources and make those due; finished resources hear nothing.
+
+        With `hold` they are those of a host's holder: raises StaleHold when another server is that by now. `hasten`: an
+        instance that is there again; what was tried in vain meanwhile for its jobs need not wait for its next try.
+        """
+        await self._outcomes.put(Outcome(tuple(seen), now, hold=hold, hasten=hasten))
 
     async def linkable(self, server_id: str, ids: Collection[str] | None) -> list[Linkable]:
         async with self.database.read() as connection:

@@ -89,6 +89,7 @@ class Trouble:
     def __init__(self) -> None:
         self.words: str | None = None  # None: all is well
         self.began = asyncio.Event()
+        self.count = 0  # how often anybody met it
         self._since = 0.0
         self._told: set[str] = set()  # each reason once
         self._over_at = float("-inf")
@@ -112,6 +113,7 @@ class Trouble:
             if now - self._over_at > QUIET_S:
                 self._told.clear()
         self.words = why
+        self.count += 1
         self.began.set()
         if why not in self._told:
             self._told.add(why)

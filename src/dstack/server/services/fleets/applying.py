@@ -52,7 +52,8 @@ async def get_plan(parts: Parts, access: Access, request: GetFleetPlan) -> dict[
         existing = await find_fleet(connection, access.project.id, name) if name else None
         current = None
         if existing is not None:
-            current = (await render(connection, [existing], {access.project.id: access.project.name}))[0]
+            names = {access.project.id: access.project.name}
+            current = (await render(connection, [existing], names, parts.database.kept))[0]
         hosts = await host_plans(connection, effective, existing)
         unfit = await hosting.refused(connection, access.project.id, clear, existing)
     update = existing is not None and not not_in_place(existing.spec, effective)

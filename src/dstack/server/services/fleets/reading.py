@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -19,8 +20,11 @@ from dstack.server.parts import Parts
 from dstack.server.services.projects import visible_projects
 from dstack.server.services.rows import after, fetch, live, paged
 from dstack.server.services.wire import fleets as wire
+from dstack.server.store.kept import Kept
 from dstack.server.store.tables import TABLES
 
+AT_ONCE = 100
+IDS_AT_ONCE = 2000  # databases have a limit
 fleet_t, instance_t, job_t = TABLES["fleet"], TABLES["instance"], TABLES["job"]
 
 
@@ -29,7 +33,7 @@ async def list_of_project(parts: Parts, access: Access) -> list[dict[str, Any]]:
     async with parts.database.read() as connection:
         order = (fleet_t.c.created_at, fleet_t.c.id)
         found = await fetch(connection, Fleet, fleet_t.c.project_id == access.project.id, live(Fleet), order=order)
-        return await render(connection, found, {access.project.id: access.project.name})
+        return await render(connection, found, {access.project.id: access.project.name}, parts.database.kept)
 
 
 async def list_fleets(parts: Parts, caller: User, query: ListFleets) -> list[dict[str, Any]]:
@@ -43,7 +47,7 @@ async def list_fleets(parts: Parts, caller: User, query: ListFleets) -> list[dic
         conditions += after(*columns, query.prev_created_at, query.prev_id, query.ascending)
         order = paged(*columns, query.ascending)
         found = await fetch(connection, Fleet, *conditions, order=order, limit=query.limit)
-        return await render(connection, found, projects)
+        return await render(connection, found, projects, parts.database.kept)
 
 
 async def get_fleet(parts: Parts, access: Access, name: str | None, id_: str | None) -> dict[str, Any]:
@@ -52,7 +56,7 @@ async def get_fleet(parts: Parts, access: Access, name: str | None, id_: str | N
         found = await find_fleet(connection, access.project.id, name, id_)
         if found is None:
             raise ResourceNotFound(f"Fleet {name or id_} not found")
-        return (await render(connection, [found], {access.project.id: access.project.name}))[0]
+        return (await render(connection, [found], {access.project.id: access.project.name}, parts.database.kept))[0]
 
 
 async def find_fleet(
@@ -64,21 +68,23 @@ async def find_fleet(
 
 
 async def render(
-    connection: AsyncConnection, fleets: Sequence[Fleet], projects: dict[str, str]
+    connection: AsyncConnection, fleets: Sequence[Fleet], projects: dict[str, str], kept: Kept
 ) -> list[dict[str, Any]]:
-    """`projects`: names by id."""
+    """`projects`: names by id; `kept`: rows of the database that `connection` reads."""
     if not fleets:
         return []
     ids = [one.id for one in fleets]
-    instances = await fetch(
-        connection, Instance, instance_t.c.fleet_id.in_(ids), live(Instance), order=(instance_t.c.num,)
-    )
+    of_fleets = (instance_t.c.fleet_id.in_(ids), live(Instance))
+    instances = await kept.rows(connection, Instance, *of_fleets, order=(instance_t.c.num,))
     instances += await _failed_hosts(connection, fleets, instances)
-    jobs = await jobs_on(connection, instances)
-    by_fleet: dict[str, list[Instance]] = defaultdict(list)
-    for one in instances:
-        by_fleet[one.fleet_id].append(one)
-    return [wire.fleet(one, by_fleet[one.id], projects[one.project_id], jobs) for one in fleets]
+    jobs = await jobs_on(connection, instances, kept)
+    names = {one.id: projects[one.project_id] for one in fleets}
+    by_fleet: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for n, one in enumerate(instances, 1):
+        by_fleet[one.fleet_id].append(wire.instance(one, names[one.fleet_id], jobs.get(one.id, ())))
+        if n % AT_ONCE == 0:
+            await asyncio.sleep(0)  # of thousands: others have their turn in between
+    return [wire.fleet(one, by_fleet[one.id], names[one.id]) for one in fleets]
 
 
 async def _failed_hosts(
@@ -99,12 +105,12 @@ async def _failed_hosts(
     return [one for key, one in last.items() if key in wanted and one.termination_reason is not asked]
 
 
-async def jobs_on(connection: AsyncConnection, instances: Sequence[Instance]) -> dict[str, list[Job]]:
+async def jobs_on(connection: AsyncConnection, instances: Sequence[Instance], kept: Kept) -> dict[str, list[Job]]:
     """By instance id, the jobs on it that are not over."""
     busy = [one.id for one in instances if one.busy_blocks]
-    if not busy:
-        return {}
     found: dict[str, list[Job]] = defaultdict(list)
-    for job in await fetch(connection, Job, job_t.c.instance_id.in_(busy), live(Job), order=(job_t.c.submitted_at,)):
-        found[job.instance_id or ""].append(job)
+    for start in range(0, len(busy), IDS_AT_ONCE):
+        here = job_t.c.instance_id.in_(busy[start : start + IDS_AT_ONCE])
+        for job in await kept.rows(connection, Job, here, live(Job), order=(job_t.c.submitted_at,)):
+            found[job.instance_id or ""].append(job)
     return found

@@ -38,7 +38,7 @@ async def _hosts(parts: Parts, access: Access, jobs: list[Job]) -> list[str]:
     if job is None:
         return []
     async with parts.database.read() as connection:
-        pool = await pool_of(connection, access.project.id, ())
+        pool = await pool_of(connection, access.project.id, (), parts.database.kept)
     report = candidates(job.spec.requirements, pool.fleets, pool.instances, ()).report
     if not report.hosts:
         return []

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.control.run.submission import job_spec, next_trigger
@@ -31,12 +32,15 @@ from dstack.server.services.runs.updating import not_in_place
 from dstack.server.services.specs import effective_run_spec, open_env, read_run_spec
 from dstack.server.services.wire.plans import JobPlan, RunPlan, Showing, run_plan
 from dstack.server.services.wire.runs import run as render_run
+from dstack.server.store.codec import decode_field
+from dstack.server.store.kept import Kept
 from dstack.server.store.tables import TABLES
 
 # What `dstack offer` of released clients asks with: nothing is to run, prices are wanted.
 OFFER_IMAGE = "scratch"
 UNNAMED = "run"
 NAMES_SHOWN = 8
+_PROCESS = "process"
 NO_WAY_BACK = (
     "dstack: jobs do not know how to reach this server; whoever runs it sets DSTACK_SERVER_JOBS_URL to its address"
 )
@@ -51,15 +55,28 @@ class Pool:
     @property
     def processes_only(self) -> bool:
         """There are machines, and none of them has a container engine."""
-        runtimes = {one.runtime for one in self.offers} | {one.offer.runtime for one in self.instances}
-        return runtimes == {"process"}
+        return {one.runtime for one in (*self.offers, *(i.offer for i in self.instances))} == {_PROCESS}
 
 
-async def pool_of(connection: AsyncConnection, project_id: str, offers: tuple[Offer, ...]) -> Pool:
-    """What placement would look at now. The offers are fetched before: they come from outside, and may take long."""
+async def pool_of(connection: AsyncConnection, project_id: str, offers: tuple[Offer, ...], kept: Kept) -> Pool:
+    """What placement would look at now. The offers are fetched before: they come from outside, and may take long.
+
+    `kept`: rows of the database that `connection` reads.
+    """
     fleets = await fetch(connection, Fleet, TABLES["fleet"].c.project_id == project_id, live(Fleet))
-    instances = await fetch(connection, Instance, TABLES["instance"].c.project_id == project_id, live(Instance))
+    of_project = (TABLES["instance"].c.project_id == project_id, live(Instance))
+    instances = await kept.rows(connection, Instance, *of_project)
     return Pool(tuple(fleets), tuple(instances), offers)
+
+
+async def processes_only(connection: AsyncConnection, project_id: str, offers: tuple[Offer, ...]) -> bool:
+    """What `Pool.processes_only` says; the machines, of which there may be thousands, are asked for one thing."""
+    runtimes = {one.runtime for one in offers}
+    if runtimes <= {_PROCESS}:
+        t = TABLES["instance"].c
+        found = await connection.execute(select(t.offer).distinct().where(t.project_id == project_id, live(Instance)))
+        runtimes |= {decode_field(Instance, "offer", text).runtime for text in found.scalars()}
+    return runtimes == {_PROCESS}
 
 
 async def get_plan(parts: Parts, access: Access, request: GetRunPlan) -> dict[str, Any]:
@@ -67,7 +84,7 @@ async def get_plan(parts: Parts, access: Access, request: GetRunPlan) -> dict[st
     spec = with_key(read_run_spec(request.run_spec), access)
     offers = await parts.offers.all(access.project.id)
     async with parts.database.read() as connection:
-        pool = await pool_of(connection, access.project.id, offers)
+        pool = await pool_of(connection, access.project.id, offers, parts.database.kept)
         existing = await _active(connection, access.project.id, spec.run_name)
         shown = None
         if existing is not None:
@@ -93,14 +110,17 @@ def only_offers(spec: RunSpec, asked: bool) -> bool:
     return asked or spec.configuration.image == OFFER_IMAGE
 
 
-def refusals(spec: RunSpec, pool: Pool, jobs_url: str | None = None) -> tuple[str, ...]:
-    """Why this run is not submitted, a line each; empty when it may be. `jobs_url`: where jobs reach the server."""
+def refusals(spec: RunSpec, processes: bool, jobs_url: str | None = None) -> tuple[str, ...]:
+    """Why this run is not submitted, a line each; empty when it may be.
+
+    `processes`: no machine has a container engine. `jobs_url`: where jobs reach the server.
+    """
     c = spec.configuration
     found = list(support.unsupported(c))
     if spec.profile is not None:
         found += [line for line in support.unsupported(spec.profile) if line not in found]
     found += [f"env: {name} has no value" for name in open_env(c)]
-    if pool.processes_only:
+    if processes:
         needs = job_spec(effective_run_spec(spec), UNNAMED).requirements.needs_containers
         found += [_needs_engine(name) for name in needs]
     else:
@@ -192,7 +212,7 @@ def _plan(
             *_why_none_fits(specs, matched),
             *_more(specs, matched, pool),
         ),
-        refusals=() if offers_only else refusals(spec, pool, jobs_url),
+        refusals=() if offers_only else refusals(spec, pool.processes_only, jobs_url),
         next_triggered_at=next_trigger(effective, at),
     )
 

@@ -47,10 +47,30 @@ async def find_run(connection: AsyncConnection, project_id: str, key: RunKey, *,
 async def get_view(parts: Parts, access: Access, key: RunKey) -> RunView:
     """Raises ResourceNotFound."""
     async with parts.database.read() as connection:
-        run = await find_run(connection, access.project.id, key)
-        if run is None:
-            raise ResourceNotFound(f"Run {key} not found")
-        return (await views(connection, parts, [run], {access.project.id: access.project.name}))[0]
+        return await find_view(connection, parts, access, key)
+
+
+async def find_view(connection: AsyncConnection, parts: Parts, access: Access, key: RunKey) -> RunView:
+    """As this transaction sees it. Raises ResourceNotFound."""
+    run = await find_run(connection, access.project.id, key)
+    if run is None:
+        raise ResourceNotFound(f"Run {key} not found")
+    return (await views(connection, parts, [run], {access.project.id: access.project.name}))[0]
+
+
+def new_view(parts: Parts, access: Access, run: Run, jobs: Sequence[Job]) -> RunView:
+    """A run that the caller made just now: all that is known of it."""
+    now = parts.clock.now()
+    return RunView(
+        run=run,
+        jobs=tuple(jobs),
+        project_name=access.project.name,
+        username=access.user.username,
+        fleet_name=None,
+        around=Around(parts.settings.images, now=now),
+        now=now,
+        waiting_for=waiting_for(run, jobs, now),
+    )
 
 
 async def list_views(parts: Parts, caller: User, query: ListRuns) -> list[RunView]:

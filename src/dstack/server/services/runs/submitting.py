@@ -23,8 +23,8 @@ from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
 from dstack.server.services.projects import hold_project
 from dstack.server.services.rows import announce, change_rows, insert_rows
-from dstack.server.services.runs.planning import pool_of, refusals, with_key
-from dstack.server.services.runs.reading import RunKey, find_run, get_view
+from dstack.server.services.runs.planning import processes_only, refusals, with_key
+from dstack.server.services.runs.reading import RunKey, find_run, find_view, new_view
 from dstack.server.services.runs.updating import CHANGED, check_current, update_run
 from dstack.server.services.specs import effective_run_spec, read_run_spec
 from dstack.server.services.wire.runs import run as render_run
@@ -39,8 +39,8 @@ async def apply_plan(parts: Parts, access: Access, request: ApplyRunPlan) -> dic
     offers = await parts.offers.all(access.project.id)
     now = parts.clock.now()
     async with parts.database.read() as connection:
-        pool = await pool_of(connection, access.project.id, offers)
-    if refused := refusals(spec, pool, parts.settings.jobs_url):
+        processes = await processes_only(connection, access.project.id, offers)
+    if refused := refusals(spec, processes, parts.settings.jobs_url):
         raise DstackError("\n".join(refused))
     async with parts.database.write() as connection:
         spec = await _with_archives(connection, access.user.id, spec)
@@ -49,18 +49,20 @@ async def apply_plan(parts: Parts, access: Access, request: ApplyRunPlan) -> dic
         existing = await find_run(connection, access.project.id, key, lock=True) if spec.run_name else None
         if existing is not None and not existing.terminal:
             check_current(existing, request.plan.current_resource, request.force)
-            run_id, touched = existing.id, await update_run(connection, access, existing, spec, now)
+            touched = await update_run(connection, access, existing, spec, now)
+            view = await find_view(connection, parts, access, RunKey(id=existing.id))
         else:
             if request.plan.current_resource is not None and not request.force and existing is None:
                 raise DstackError(CHANGED)
-            run_id, touched = await _submit(connection, access, existing, spec, now)
+            run, jobs, touched = await _submit(connection, access, existing, spec, now)
+            view = new_view(parts, access, run, jobs)
     announce(parts, touched)
-    return render_run(await get_view(parts, access, RunKey(id=run_id)))
+    return render_run(view)
 
 
 async def _submit(
     connection: AsyncConnection, access: Access, finished: Run | None, spec: RunSpec, now: float
-) -> tuple[str, set[Ref]]:
+) -> tuple[Run, Sequence[Job], set[Ref]]:
     await hold_project(connection, access)
     touched: set[Ref] = set()
     if finished is not None:
@@ -85,7 +87,7 @@ async def _submit(
     await record_events(connection, _events(run, jobs), now)
     queue = queue_ref(run.project_id)
     await wake(connection, [queue], now)
-    return run.id, touched | {run.ref, queue, *(job.ref for job in jobs)}
+    return run, jobs, touched | {run.ref, queue, *(job.ref for job in jobs)}
 
 
 def _events(run: Run, jobs: Sequence[Job]) -> list[Event]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dstack.control.instance.remarks import remark, waits_to_be_mended
@@ -13,10 +13,8 @@ from dstack.server.services.wire import offers, specs
 from dstack.server.services.wire.values import backend, instant, plain, stamp
 
 
-def fleet(
-    row: Fleet, instances: Sequence[Instance], project_name: str, jobs: Mapping[str, Sequence[Job]]
-) -> dict[str, Any]:
-    """`jobs`: by instance id, those that run there."""
+def fleet(row: Fleet, instances: Sequence[dict[str, Any]], project_name: str) -> dict[str, Any]:
+    """`instances`: rendered."""
     return {
         "id": row.id,
         "name": row.name,
@@ -25,11 +23,12 @@ def fleet(
         "created_at": stamp(row.created_at),
         "status": str(row.status),
         "status_message": row.last_error,
-        "instances": [instance(one, project_name, jobs.get(one.id, ())) for one in instances],
+        "instances": list(instances),
     }
 
 
 def instance(row: Instance, project_name: str, jobs: Sequence[Job]) -> dict[str, Any]:
+    """`jobs`: those that run there."""
     hostname = (row.data and row.data.hostname) or (row.host and row.host.hostname) or None
     return {
         "id": row.id,

@@ -7,6 +7,7 @@ from typing import Any
 
 from dstack.control.scheduling import Candidate, share
 from dstack.model.offer import Offer, Resources
+from dstack.server.services.wire.memo import once_each
 from dstack.server.services.wire.values import backend
 from dstack.values.memory import format_memory
 
@@ -54,6 +55,7 @@ def offer(
     } | (more or {})
 
 
+@once_each
 def instance_type(value: Offer) -> dict[str, Any]:
     return {"name": value.instance_type, "resources": resources(value.resources)}
 

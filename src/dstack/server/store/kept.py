@@ -1,0 +1,75 @@
+"""Rows as they were decoded: what has the same version is not read and decoded once more.
+
+A version grows with every committed change of a row's fields, so a row that is kept and has the version that the
+database tells is the row. Only what a reading transaction saw is kept: what a writing one sees may be rolled back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dstack.model.row import Ref, Row
+from dstack.server.store.codec import decode
+from dstack.server.store.tables import TABLES
+from dstack.server.store.trouble import Trouble
+
+R = TypeVar("R", bound=Row)
+MOST = 25_000
+AT_ONCE = 200  # so many are read and decoded in one go, then others have their turn
+
+
+class Kept:
+    """Of one database, for those who read it; one that was in `trouble` may have come back as an older one."""
+
+    def __init__(self, trouble: Trouble):
+        self._trouble = trouble
+        self._troubles = 0
+        self._rows: OrderedDict[Ref, Any] = OrderedDict()
+
+    def decoded(self, cls: type[R], columns: Any) -> R:
+        """The row of a database mapping that has all columns."""
+        known = self.get(Ref(cls.kind, columns["id"]), columns["version"])
+        return known if known is not None else self._keep(decode(cls, columns))
+
+    def get(self, ref: Ref, version: int) -> Any:
+        """The row at this version; None when it is not kept."""
+        if self._troubles != self._trouble.count:
+            self._troubles = self._trouble.count
+            self._rows.clear()
+        row = self._rows.get(ref)
+        if row is None or row.version != version:
+            return None
+        self._rows.move_to_end(ref)
+        return row
+
+    async def rows(
+        self, connection: AsyncConnection, cls: type[R], *conditions: Any, order: Sequence[Any] = ()
+    ) -> list[R]:
+        """All rows of `cls` that meet the conditions: their versions are asked for first, then what is not kept."""
+        t = TABLES[cls.kind]
+        found = (await connection.execute(select(t.c.id, t.c.version).where(*conditions).order_by(*order))).all()
+        rows: dict[str, Any] = {}
+        missing: list[str] = []
+        for id_, version in found:
+            row = rows[id_] = self.get(Ref(cls.kind, id_), version)
+            if row is None:
+                missing.append(id_)
+        for start in range(0, len(missing), AT_ONCE):
+            some = await connection.execute(select(t).where(t.c.id.in_(missing[start : start + AT_ONCE])))
+            rows |= {columns["id"]: self._keep(decode(cls, columns)) for columns in some.mappings()}
+            if len(missing) > AT_ONCE:
+                await asyncio.sleep(0)
+        return list(rows.values())
+
+    def _keep(self, row: R) -> R:
+        self._rows[row.ref] = row
+        self._rows.move_to_end(row.ref)
+        if len(self._rows) > MOST:
+            self._rows.popitem(last=False)
+        return row

@@ -1,0 +1,53 @@
+"""Rows that are kept as they were decoded are those of the database, at every instant."""
+
+from __future__ import annotations
+
+from dstack.model.instance import Instance
+from dstack.server.store.kept import Kept
+from dstack.server.store.tables import TABLES
+from dstack.server.store.trouble import Trouble
+from support import builders
+from support.ledger import SqlLedger
+
+NOW = builders.T0
+t = TABLES["instance"].c
+
+
+async def read(ledger: SqlLedger, kept: Kept) -> list[Instance]:
+    async with ledger.database.read() as connection:
+        return await kept.rows(connection, Instance, t.project_id == builders.instance(0).project_id, order=(t.num,))
+
+
+async def test_a_row_that_did_not_change_is_the_same_object(ledger: SqlLedger):
+    await ledger.add(builders.instance(0), NOW)
+    kept = Kept(Trouble())
+    (first,), (second,) = await read(ledger, kept), await read(ledger, kept)
+    assert first is second
+
+
+async def test_a_row_that_changed_is_read_anew_and_the_others_are_not(ledger: SqlLedger):
+    rows = [builders.instance(n) for n in range(2)]
+    for row in rows:
+        await ledger.add(row, NOW)
+    kept = Kept(Trouble())
+    before = await read(ledger, kept)
+    await ledger.intend(rows[0].ref, NOW, unreachable_message="silent")
+    after = await read(ledger, kept)
+    assert after[0].unreachable_message == "silent" and after[0].version == before[0].version + 1
+    assert after[1] is before[1]
+
+
+async def test_rows_come_in_the_order_that_is_asked_for(ledger: SqlLedger):
+    for n in (2, 0, 1):
+        await ledger.add(builders.instance(n), NOW)
+    assert [one.num for one in await read(ledger, Kept(Trouble()))] == [0, 1, 2]
+
+
+async def test_nothing_is_kept_of_a_database_that_was_away(ledger: SqlLedger):
+    await ledger.add(builders.instance(0), NOW)
+    trouble = Trouble()
+    kept = Kept(trouble)
+    (before,) = await read(ledger, kept)
+    trouble.happened("it does not answer")
+    (after,) = await read(ledger, kept)
+    assert after == before and after is not before
