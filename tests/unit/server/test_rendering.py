@@ -101,7 +101,8 @@ def test_every_instance_is_legal_on_the_wire(status: InstanceStatus, reason: Ins
 @pytest.mark.parametrize("status", list(FleetStatus))
 def test_every_fleet_is_legal_on_the_wire(status: FleetStatus) -> None:
     row = builders.fleet(blocks="auto", resources={"gpu": "24GB"}, max_price=1.5, status=status)
-    openapi.check_schema("Fleet-Output", fleets.fleet(row, [builders.instance(of=row)], "main", {}))
+    rendered = fleets.instance(builders.instance(of=row), "main", [])
+    openapi.check_schema("Fleet-Output", fleets.fleet(row, [rendered], "main"))
 
 
 @pytest.mark.parametrize("backend", ["local", "sim", "aws", "remote"])

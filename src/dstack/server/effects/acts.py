@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dstack.clock import Clock
@@ -77,6 +77,7 @@ class ActRunner:
         self._share = max(1, workers * 3 // 4)
         self._kicked = asyncio.Event()
         self._running: dict[str, ClaimedAct] = {}
+        self._claiming = asyncio.Lock()
 
     def kick(self) -> None:
         """An act was recorded or became due."""
@@ -105,22 +106,27 @@ class ActRunner:
         if room <= 0:
             return SCAN_S  # a finished act kicks
         try:
-            claimed = await self._store.claim_acts(self._clock.now(), self._owner, room, LEASE_S, full)
+            claimed = await self._claim(group, room, full)
             due = None if claimed else await self._store.next_act_due(self._owner, full)
         except Exception:
             complain(log, "claiming acts failed; trying again")
             return 1.0
-        for one in claimed:
-            known = one.token in self._running
-            self._running[one.token] = one
-            # One that runs here still, though its lease is over (the machine was suspended), is not begun once more:
-            # its end is recorded under the newest claim.
-            if not known:
-                group.create_task(self._perform(one))
         if claimed:
             return 0.0
         scan_s = self._scan_s()
         return scan_s if due is None else min(scan_s, max(0.01, due - self._clock.now()))
+
+    async def _claim(self, group: asyncio.TaskGroup, room: int, full: Sequence[str]) -> list[ClaimedAct]:
+        async with self._claiming:
+            claimed = await self._store.claim_acts(self._clock.now(), self._owner, room, LEASE_S, full)
+            for one in claimed:
+                known = one.token in self._running
+                self._running[one.token] = one
+                # One that runs here still, though its lease is over (the machine was suspended), is not begun once
+                # more: its end is recorded under the newest claim.
+                if not known:
+                    group.create_task(self._perform(one))
+        return claimed
 
     async def _perform(self, one: ClaimedAct) -> None:
         began, how = time.perf_counter(), "error"
@@ -150,20 +156,30 @@ class ActRunner:
 
     async def _recorded(self, token: str, outcome: Done | Again) -> None:
         while True:
+            one = self._running[token]
             try:
-                return await self._record(self._running[token], outcome)
+                if await self._record(one, outcome):
+                    return
             except DatabaseUnavailable:
                 await asyncio.sleep(RECORD_AGAIN_S)
+                continue
+            # The claim was lost. If this server has it anew, which may not have come back from the database yet, the
+            # outcome counts under that; else whoever has it runs the act again.
+            async with self._claiming:
+                if self._running[token] is one:
+                    return
 
-    async def _record(self, one: ClaimedAct, outcome: Done | Again) -> None:
+    async def _record(self, one: ClaimedAct, outcome: Done | Again) -> bool:
+        """False when the claim was lost."""
         now = self._clock.now()
         if isinstance(outcome, Done):
-            await self._store.finish_act(one, outcome.seen, now)
+            held = await self._store.finish_act(one, outcome.seen, now)
         else:
             after = backoff(one.attempts) if outcome.after_s is None else outcome.after_s
             log.info("act %s of %s %s runs again in %.1f s: %s", one.verb, *one.ref, after, outcome.error)
-            await self._store.retry_act(one, outcome.seen, now + after, outcome.error, now)
+            held = await self._store.retry_act(one, outcome.seen, now + after, outcome.error, now)
         self._kick_engine()
+        return held
 
     async def _keep_claims(self) -> None:
         while True:
