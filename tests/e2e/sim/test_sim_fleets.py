@@ -56,7 +56,7 @@ def test_a_run_uses_only_the_fleets_that_it_names(product: Product, sim: Callabl
 def test_of_two_runs_that_wait_for_one_machine_the_one_of_higher_priority_goes_first(
     product: Product, sim: Callable[..., Cloud]
 ):
-    sim(delays={"terminate": 4})
+    sim(delays={"terminate": 12})  # within which both are submitted, however busy the machine is
     fleet(product, "one", nodes="0..1", idle_duration="0s")
     product.cli("apply", "-f", task(product, "before"), "-y").ok()
     eventually(lambda: "IDLE -> TERMINATING" in product.cli("event").out, GONE_S, lambda: "the machine stays")
