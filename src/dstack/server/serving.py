@@ -14,6 +14,7 @@ import uvicorn
 from dstack.clock import WallClock
 from dstack.server.app import http_app, running
 from dstack.server.first_start import greet
+from dstack.server.garbage import collect_seldom
 from dstack.server.settings import Settings
 from dstack.server.store.changes import Changes
 
@@ -55,9 +56,13 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
         http = _Server(config)
         _stop_on_signals(http, server.parts.changes)
         async with asyncio.TaskGroup() as group:
-            greeting = group.create_task(_greet_when_up(http, settings, server.token))
+            beside = [
+                group.create_task(_greet_when_up(http, settings, server.token)),
+                group.create_task(collect_seldom()),
+            ]
             await http.serve(sockets=[listening])
-            greeting.cancel()
+            for each in beside:
+                each.cancel()
         log.info("stopped; running jobs go on and are found again at the next start")
 
 

@@ -23,6 +23,7 @@ from dstack.server.store.trouble import DatabaseUnavailable, complain
 
 log = logging.getLogger(__name__)
 BATCH = 256
+BREATH = 32  # decisions, then whoever else waits has the loop
 LEASE_S = 30.0
 SCAN_S = 60.0  # backstop: the next due instant is known, and whoever makes something due kicks
 POISON_S = 60.0  # a resource whose decision raises is looked at again then, and does not stop the others
@@ -102,12 +103,14 @@ class Engine:
         snapshots = await self._load(claims)
         batch: list[tuple[Claim, Turn]] = []
         poisoned: list[Claim] = []
-        for claim in claims:
+        for n, claim in enumerate(claims, 1):
             turn = self._decide(claim, snapshots.get(claim.ref))
             if turn is None:
                 poisoned.append(claim)
             else:
                 batch.append((claim, turn))
+            if n % BREATH == 0:
+                await asyncio.sleep(0)
         await self._commit(batch, poisoned)
         if poisoned:
             await self._store.release(poisoned, self._clock.now() + POISON_S)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,8 @@ from dstack.model.row import Ref
 from dstack.server.store.claims import Claim
 from dstack.server.store.codec import encode, encode_field
 from dstack.server.store.tables import ROW_TYPES, TABLES, act, event, event_target, host_link, inbox
+
+BREATH = 32  # decisions encoded, then whoever else waits has the loop
 
 
 @dataclass
@@ -191,9 +194,11 @@ async def _write(connection: AsyncConnection, result: Committed, now: float) -> 
 
 async def _insert_rows(connection: AsyncConnection, decisions: Sequence[Decision], now: float) -> None:
     by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for decision in decisions:
+    for n, decision in enumerate(decisions, 1):
         for create in decision.creates:
             by_kind[create.row.kind].append({**encode(create.row), "due_at": now})
+        if n % BREATH == 0:
+            await asyncio.sleep(0)
     for kind in ROW_TYPES:
         if by_kind[kind]:
             await connection.execute(insert(TABLES[kind]), by_kind[kind])
@@ -211,11 +216,13 @@ async def _insert_rows(connection: AsyncConnection, decisions: Sequence[Decision
 async def _update_rows(connection: AsyncConnection, decisions: Sequence[Decision]) -> None:
     merged: dict[Ref, dict[str, Any]] = defaultdict(dict)
     steps: dict[Ref, int] = defaultdict(int)
-    for decision in decisions:
+    for n, decision in enumerate(decisions, 1):
         for change in decision.changes:
             cls = ROW_TYPES[change.ref.kind]
             merged[change.ref].update({k: encode_field(cls, k, v) for k, v in change.fields.items()})
             steps[change.ref] += 1
+        if n % BREATH == 0:
+            await asyncio.sleep(0)
     groups: dict[tuple[str, tuple[str, ...]], list[dict[str, Any]]] = defaultdict(list)
     for ref, values in merged.items():
         names = tuple(sorted(values))
