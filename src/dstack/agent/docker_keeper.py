@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     _be_spared()
     quota = json.loads(sys.stdin.buffer.read().decode())["log_quota_bytes_per_hour"]
     wake, master, slave = (*descriptors, -1, -1)[:3]
-    _work_until_done(lambda: Keeper(quota, wake, master, slave).run())
+    _work_until_done(lambda held: Keeper(quota, wake, master, held).run(), slave)
     return 0
 
 
@@ -149,24 +149,32 @@ class Keeper:
                 raise  # else told with the next piece
 
 
-def _work_until_done(work: Callable[[], None]) -> None:
-    """Do it in a child, and again in another when that died: it goes on from what is committed in the log's folder."""
+def _work_until_done(work: Callable[[int], None], slave: int) -> None:
+    """Do it in a child, and again in another when that died: it goes on from what is committed in the log's folder.
+
+    Only the child holds `slave`: it is told of the end of the output when nobody else does.
+    """
+    terminal = os.ttyname(slave) if slave >= 0 else ""
     pause_s = AGAIN_S
     while True:
         began = time.monotonic()
         worker = os.fork()
         if not worker:
-            _work(work)
+            _work(work, slave)
+        if terminal:
+            os.close(slave)
         _, status = os.waitpid(worker, 0)
         if not status:
             return
         pause_s = AGAIN_S if time.monotonic() - began > WORKED_S else min(pause_s * 2, AGAIN_MOST_S)
         time.sleep(pause_s)
+        if terminal:
+            slave = os.open(terminal, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _work(work: Callable[[], None]) -> NoReturn:
+def _work(work: Callable[[int], None], slave: int) -> NoReturn:
     try:
-        work()
+        work(slave)
         os._exit(0)
     except BaseException:
         traceback.print_exc()

@@ -12,8 +12,8 @@ import gc
 YOUNG = 5_000  # objects made between two looks at the youngest
 MIDDLE = 10  # such looks between two at those that survived one
 NEVER = 1_000_000_000
-EVERY_S = 300.0  # what came since the last time
-ALL_EVERY = 12  # so many times: everything, as what was set aside may have died since
+EVERY_S = 10.0  # what came since the last time is looked at but for the oldest, and set aside
+ALL_EVERY = 360  # so many times: everything, as what was set aside may have died since
 
 
 async def collect_seldom(every_s: float = EVERY_S, all_every: int = ALL_EVERY) -> None:
@@ -25,7 +25,9 @@ async def collect_seldom(every_s: float = EVERY_S, all_every: int = ALL_EVERY) -
         while True:
             if times % all_every == 0:
                 gc.unfreeze()
-            gc.collect()
+                gc.collect()
+            else:
+                gc.collect(1)
             gc.freeze()
             times += 1
             await asyncio.sleep(every_s)
