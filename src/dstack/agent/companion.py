@@ -7,6 +7,7 @@ In the task's folder are two FIFOs: it holds the writing end of `wake` as long a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -34,11 +35,11 @@ class Companion:
                 os.mkfifo(self._path(name), 0o600)
             except FileExistsError:
                 pass  # of one before it
-        reading = os.open(self._path("wake"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        writing = os.open(self._path("wake"), os.O_WRONLY | os.O_CLOEXEC)
-        trouble = os.open(self._path("holder.err"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        passed = [writing, *descriptors]
-        try:
+        with contextlib.ExitStack() as ours:  # a writing end that stayed here would look like one that lives
+            self._open(ours, "wake", os.O_RDONLY | os.O_NONBLOCK)  # else nobody may open the other end
+            writing = self._open(ours, "wake", os.O_WRONLY)
+            trouble = self._open(ours, "holder.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            passed = [writing, *descriptors]
             self._process = subprocess.Popen(
                 [sys.executable, "-IS", *_this_program(), kind, self._directory, *map(str, passed)],
                 stdin=subprocess.PIPE,
@@ -47,9 +48,6 @@ class Companion:
                 pass_fds=passed,
                 start_new_session=True,
             )
-        finally:
-            for fd in (writing, reading, trouble):
-                os.close(fd)
         assert self._process.stdin is not None
         try:
             with self._process.stdin as stdin:
@@ -135,6 +133,11 @@ class Companion:
         except OSError:
             lines = []
         return "failed: %s" % lines[-1] if lines else "was killed"
+
+    def _open(self, until: contextlib.ExitStack, name: str, flags: int) -> int:
+        fd = os.open(self._path(name), flags | os.O_CLOEXEC, 0o600)
+        until.callback(os.close, fd)
+        return fd
 
     def _open_wake(self) -> int:
         return os.open(self._path("wake"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -108,7 +108,7 @@ class DockerRuntime:
         await remove_container(self._docker, task)
         await self._networks.remove(resource_name(task.id))
         await self._keeping(task).finish()
-        del self._keepings[task.id]
+        self._keepings.pop(task.id, None)
 
     async def metrics(self, task: Task) -> TaskMetrics:
         path = "/containers/%s/stats" % resource_name(task.id)

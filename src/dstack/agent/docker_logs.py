@@ -29,7 +29,10 @@ GAP = (
 )
 SAME_MOMENT = len("2026-01-02T03:04:05.12")  # what of a time tells it to 0.01 s
 MAX_FILES, FILE_MB = 5, 20
-LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "%dm" % FILE_MB, "max-file": str(MAX_FILES)}}
+KEPT = {"max-size": "%dm" % FILE_MB, "max-file": str(MAX_FILES)}
+LOG_CONFIG = {"Type": "json-file", "Config": KEPT}
+# What nobody here may read as a file: it is asked for, and this form keeps bytes that are no UTF-8 as they are.
+UNREAD_LOG_CONFIG = {"Type": "local", "Config": {**KEPT, "compress": "false"}}
 
 
 class LogSink:

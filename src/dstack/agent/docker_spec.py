@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from dstack.agent.docker_logs import LOG_CONFIG
+from dstack.agent.docker_logs import LOG_CONFIG, UNREAD_LOG_CONFIG
 from dstack.agent.docker_terminal import mount_of, onto_terminal
 from dstack.agent.gpu_options import Options, infiniband, merge
 from dstack.agent.runtime import place_variables
@@ -107,7 +107,7 @@ def _host_config(spec: TaskSpec, init: bool, extras: Sequence[Options]) -> Dict[
     config: Dict[str, Any] = {
         "NetworkMode": "host" if spec.network == "host" else resource_name(spec.id),
         "Init": init,  # signals reach the job, orphans are reaped
-        "LogConfig": LOG_CONFIG,
+        "LogConfig": LOG_CONFIG if os.geteuid() == 0 else UNREAD_LOG_CONFIG,
         "Privileged": spec.privileged,
         "RestartPolicy": {"Name": "no"},  # whether to try again is the server's to decide
     }

@@ -85,7 +85,7 @@ class Task:
     memo: Dict[str, Any] = field(default_factory=dict)
     # Fired when the log has grown, or when the task has ended.
     log_grew: Wakeup = field(default_factory=Wakeup)
-    # Fired when somebody begins to wait for the log.
+    # Fired when the task is told to stop.
     stop_ordered: Wakeup = field(default_factory=Wakeup)
 
     @property

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import stat
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, Optional, Set
 
 from dstack.agent import processes
 
@@ -85,6 +85,3 @@ def _link(path: str) -> str:
         return os.readlink(path)
     except OSError:
         return ""  # it has just ended
-
-
-__all__: List[str] = ["SAY", "line", "tell_log", "tell_terminals"]

@@ -58,8 +58,13 @@ async def run_command(
 ) -> asyncssh.SSHCompletedProcess:
     """Run to the end. Raises HostUnreachable when the connection breaks or no session can be opened."""
     try:
-        process = await connection.create_process(command, input=input, encoding=None)
+        process = await connection.create_process(command, encoding=None)
         try:
+            try:
+                process.stdin.write(input)
+                process.stdin.write_eof()
+            except BrokenPipeError:
+                pass  # it ended without reading: its exit status tells why
             return await process.wait()
         finally:
             process.close()  # also when the caller gives up: a connection carries ten sessions only

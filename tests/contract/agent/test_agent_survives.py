@@ -141,12 +141,12 @@ def _has_begun(agent, folder: Path) -> bool:
 
 
 def _has_company(agent, folder: Path) -> bool:
-    """The process that is to outlive the agent is on its way."""
-    return (folder / "wake").exists()
+    """The process that is to outlive the agent is on its way; one without root needs none for a container."""
+    return (folder / "wake").exists() or (agent.runtime == "docker" and os.geteuid() != 0)
 
 
 def _has_a_log(agent, folder: Path) -> bool:
-    """That process is there."""
+    """Somebody is there to write it."""
     return (folder / "log").exists()
 
 

@@ -1,4 +1,4 @@
-"""The process runtime when a job's processes cannot be ended (they hang in the kernel)."""
+"""The process runtime when a job's processes cannot be ended (they hang in the kernel) or started."""
 
 from __future__ import annotations
 
@@ -44,3 +44,11 @@ async def test_a_task_whose_processes_cannot_be_ended_is_not_removed_and_does_no
     stuck_holder.kill()
     await runtime.remove(task)
     assert stuck_holder.returncode is not None
+
+
+def test_what_is_to_outlive_the_agent_and_cannot_be_started_does_not_look_alive(tmp_path):
+    (tmp_path / "holder.err").mkdir()  # as a full disk, it cannot be opened
+    companion = Companion(str(tmp_path))
+    with pytest.raises(OSError):
+        companion.start("hold", {})
+    assert not companion.alive()
