@@ -16,6 +16,7 @@ import sys
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 REAP_PATIENCE_S = 1.0
+LOOK_AGAIN_S = 0.01  # a job that prints without end gives a word for each piece: one look for many of them
 
 
 class Companion:
@@ -68,15 +69,18 @@ class Companion:
             os.close(fd)
 
     async def watch(self, look: Callable[[], None]) -> None:
-        """Call `look` now and after each change that the process tells; returns after its end."""
+        """Call `look` now and after what the process tells, at once but for LOOK_AGAIN_S after the last time; returns
+        after its end."""
         try:
             fd = self._open_wake()
         except FileNotFoundError:
             return
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
+        resting: Optional[asyncio.TimerHandle] = None
 
         def on_word() -> None:
+            nonlocal resting
             alive = _drain(fd)
             try:
                 look()
@@ -84,17 +88,18 @@ class Companion:
                 alive = False
                 if not ended.done():
                     ended.set_exception(e)
-            if not alive:
-                loop.remove_reader(fd)
-                if not ended.done():
-                    ended.set_result(None)
+            loop.remove_reader(fd)
+            if alive:
+                resting = loop.call_later(LOOK_AGAIN_S, loop.add_reader, fd, on_word)
+            elif not ended.done():
+                ended.set_result(None)
 
         try:
             on_word()
-            if not ended.done():
-                loop.add_reader(fd, on_word)
             await ended
         finally:
+            if resting is not None:
+                resting.cancel()
             loop.remove_reader(fd)
             os.close(fd)
 

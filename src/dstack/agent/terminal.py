@@ -8,10 +8,12 @@ import os
 import select
 import struct
 import termios
+import time
 
 BATCH_BYTES = 256 * 1024
 FULL_BYTES = 2048  # read at once: there is more on the way
 LINGER_S = 0.002
+NAP_S = 0.0003  # in which a job that prints without end fills some reads more
 COLUMNS, ROWS = 120, 30
 
 
@@ -50,4 +52,6 @@ def read_batch(master: int) -> tuple[bytes, bool]:
             return b"".join(pieces), True
         pieces.append(data)
         size += len(data)
+        if len(data) < FULL_BYTES <= size:
+            time.sleep(NAP_S)
     return b"".join(pieces), False
