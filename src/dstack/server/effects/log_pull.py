@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from dstack.agentapi.client import AgentClient, AgentRefused
 from dstack.agentapi.wire import MAX_LOG_CHUNK
-from dstack.server.logs.files import LogStore
+from dstack.server.logs.files import LogSize, LogStore
 from dstack.server.store.host_links import Hold
 from dstack.server.store.trouble import DatabaseUnavailable
 
@@ -33,6 +33,7 @@ class LogPull:
         self._pace_s = pace_s
         self._end = asyncio.Event()
         self._told = ""
+        self._have: LogSize | None = None  # who else may store more or less of it is noticed by `append`
 
     async def run(self) -> None:
         """Ends when the log is final. Raises AgentUnreachable when the host is lost, StaleHold when another has it."""
@@ -75,15 +76,18 @@ class LogPull:
         self._told = words
 
     async def _pull(self) -> bool:
-        have = await self._logs.size(self._job_id)
+        have = self._have or await self._logs.size(self._job_id)
+        self._have = None  # asked for again after whatever goes wrong
         if have.final:
             return True
         chunk = await self._client.logs(self._job_id, have.size, max(WAIT_S, self._pace_s()))
         if not chunk.data and not chunk.final:
+            self._have = have
             return False
         began = asyncio.get_running_loop().time()
         log = self._project_id, self._job_id
         size = await self._logs.append(*log, have.size, chunk.data, chunk.marks, chunk.final, self._hold)
+        self._have = size
         if not size.final and len(chunk.data) < MAX_LOG_CHUNK:
             await asyncio.sleep(began + PIECE_EVERY_S - asyncio.get_running_loop().time())
         return size.final

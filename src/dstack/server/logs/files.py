@@ -124,8 +124,8 @@ class LogStore:
     ) -> LogSize:
         """Store `data`, which begins at `offset`, durably; only then the size is committed and readers see it.
 
-        Bytes that are stored already are skipped. The answer is less than before, and nothing was appended, when the
-        files had been shortened meanwhile: append again from there. Raises OSError when the disk is full, StaleHold
+        Bytes that are stored already are skipped. The answer is less than `offset`, and nothing was appended, when less
+        is stored: the files had been shortened, by this server's word or by another's. Append again from there. Raises OSError when the disk is full, StaleHold
         when `hold` is given and another server holds the host by now: nothing is committed then.
         What was begun is ended before a cancellation takes effect: the thread that writes cannot be called back, and
         would cut off what somebody else had appended meanwhile.
@@ -146,7 +146,7 @@ class LogStore:
         have = await self.size(job_id)
         skip = have.size - offset
         if skip < 0:
-            raise ValueError(f"log of {job_id}: offset {offset} leaves a hole after {have.size}")
+            return have
         fresh = data[skip:]
         records = [(offset + at, instant) for at, instant in marks if offset + at >= have.size]
         index_size = have.index_size
