@@ -125,10 +125,10 @@ class LogStore:
         """Store `data`, which begins at `offset`, durably; only then the size is committed and readers see it.
 
         Bytes that are stored already are skipped. The answer is less than `offset`, and nothing was appended, when less
-        is stored: the files had been shortened, by this server's word or by another's. Append again from there. Raises OSError when the disk is full, StaleHold
-        when `hold` is given and another server holds the host by now: nothing is committed then.
-        What was begun is ended before a cancellation takes effect: the thread that writes cannot be called back, and
-        would cut off what somebody else had appended meanwhile.
+        is stored: the files had been shortened, by this server's word or by another's. Append again from there.
+        Raises OSError when the disk is full, StaleHold when `hold` is given and another server holds the host by now:
+        nothing is committed then. What was begun is ended before a cancellation takes effect: the thread that writes
+        cannot be called back, and would cut off what somebody else had appended meanwhile.
         """
         appending = self._append(project_id, job_id, offset, data, marks, final, hold)
         return await unbroken(asyncio.ensure_future(appending))
