@@ -67,7 +67,7 @@ class Settings:
     log_level: str = "info"
     log_format: str = "text"
     update_cli_config: bool | None = None  # None: ask on a terminal, else do when there is no config yet
-    act_workers: int = 16
+    act_workers: int = 64  # they mostly wait for machines
     shutdown_grace_s: float = 5.0
     prometheus: bool = False
     rules: Rules = field(default_factory=Rules)
