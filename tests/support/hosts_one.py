@@ -184,6 +184,19 @@ class TestHost:
         lines = (self.path("/etc/passwd").read_text() + self.path("/etc/group").read_text()).splitlines()
         return {line.split(":")[0] for line in lines}
 
+    def marks(self) -> dict[str, list[str]]:
+        """What a host can be left with beside files: packet filters, links, routes, mounts, Docker's own, accounts."""
+        asked = {
+            "packets": "for tool in iptables ip6tables; do $tool-save 2>/dev/null; done",
+            "links": "ip -brief link | cut -d ' ' -f 1; ip route; ip rule",
+            "mounts": "cut -d ' ' -f 2,3 /proc/self/mounts",
+            "docker": "docker network ls --format '{{.Name}}'; docker ps -aq; docker volume ls -q; docker images -q",
+            "accounts": "cat /etc/passwd /etc/group",
+        }
+        told = {what: self.run("sh", "-c", script).splitlines() for what, script in asked.items()}
+        told["packets"] = [line for line in told["packets"] if not line.startswith(("#", ":"))]  # times and counters
+        return {what: sorted(lines) for what, lines in told.items()}
+
     def processes(self) -> list[str]:
         """Command lines of what runs on it."""
         return self.run("ps", "-eo", "args=").splitlines()

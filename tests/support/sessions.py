@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from fcntl import ioctl
 from pathlib import Path
 from termios import TIOCSWINSZ
-from typing import Any
+from typing import Any, Protocol
 
 from dstack.agentapi.client import AgentClient, unix_connect
 from dstack.agentapi.wire import StopRequest, TaskReport
@@ -116,10 +116,16 @@ class Door:
                         stream.close()
 
 
+class Entrance(Protocol):
+    def argv(self, *arguments: str) -> list[str]:
+        """The client's command line, in which the job is called `run`."""
+        ...
+
+
 class Terminal:
     """A client with a terminal, as a person sees it."""
 
-    def __init__(self, door: Door, *arguments: str, rows: int = 24, columns: int = 80):
+    def __init__(self, door: Entrance, *arguments: str, rows: int = 24, columns: int = 80):
         self.pid, self.master = pty.fork()
         if self.pid == 0:
             os.environ["TERM"] = "xterm-256color"

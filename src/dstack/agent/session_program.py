@@ -6,7 +6,6 @@ import hashlib
 import os
 import pkgutil
 import sys
-import time
 from typing import Dict, List
 
 from dstack.agent.store import remove_tree, write_atomic
@@ -34,7 +33,7 @@ from dstack.agent.enter import main
 
 sys.exit(main(sys.argv[1:]))
 """
-KEPT_S = 7 * 24 * 3600.0
+KEPT = 8  # programs, the present one among them
 
 
 def unpack(state: str) -> List[str]:
@@ -45,6 +44,7 @@ def unpack(state: str) -> List[str]:
     folder = os.path.join(state, "enter", digest)
     if not os.path.exists(os.path.join(folder, "enter.py")):
         _write(folder, files)
+    os.utime(folder)  # it serves from now on
     _remove_old(os.path.join(state, "enter"), digest)
     return [sys.executable, "-IS", os.path.join(folder, "enter.py")]
 
@@ -65,8 +65,7 @@ def _write(folder: str, files: Dict[str, bytes]) -> None:
 
 
 def _remove_old(folder: str, current: str) -> None:
-    """Sessions of an earlier agent may still run from what it unpacked: that stays for a while."""
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        if name != current and time.time() - os.stat(path).st_mtime > KEPT_S:
-            remove_tree(path)
+    """Those that served last stay, for as long as it may be: who came in before an upgrade is still served by them."""
+    others = [os.path.join(folder, name) for name in os.listdir(folder) if name != current]
+    for path in sorted(others, key=lambda path: os.stat(path).st_mtime, reverse=True)[KEPT - 1 :]:
+        remove_tree(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Callable
 
 from dstack.agentapi.client import AgentClient, AgentUnreachable
 from dstack.agentapi.wire import ENDED, TaskReport, TaskSpec
@@ -22,12 +23,17 @@ async def start(client: AgentClient, script: str) -> str:
 
 
 async def until(client: AgentClient, id: str, states: tuple[str, ...]) -> TaskReport:
-    """The job's report once it is in one of `states`; an agent that is away meanwhile is waited for."""
+    """The job's report once it is in one of `states`."""
+    return await until_it(client, id, lambda report: report.state in states)
+
+
+async def until_it(client: AgentClient, id: str, holds: Callable[[TaskReport], bool]) -> TaskReport:
+    """The job's report once `holds` says so of it; an agent that is away meanwhile is waited for."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             report = next(each for each in await client.tasks() if each.id == id)
-            if report.state in states:
+            if holds(report):
                 return report
         except AgentUnreachable as e:
             report = e

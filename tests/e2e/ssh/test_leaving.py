@@ -7,7 +7,6 @@ import pytest
 from dstack.ssh.errors import HostUnreachable
 from e2e.ssh import jobs
 from e2e.ssh.conftest import Reach
-from support.docker_engine import call
 from support.hosts import Hosts
 
 pytestmark = pytest.mark.root
@@ -15,19 +14,18 @@ pytestmark = pytest.mark.root
 
 async def test_a_host_that_is_left_is_as_it_was_found(hosts: Hosts, reach: Reach) -> None:
     host = hosts["host-a"]
-    files, networks = host.files(), call(host.docker_url, "GET", "/networks")
+    files, marks = host.files(), host.marks()
     id, _ = await reach.ready(host)
     client = await reach.client(id)
     await jobs.start(client, "sleep 600")
     await client.aclose()
-    assert host.files() != files
+    assert host.files() != files and host.marks()["packets"] != marks["packets"]
     await reach.offboard(id)
     reach.lost(id)
     assert host.files() == files
+    assert host.marks() == marks
     assert not host.path("/opt/dstack").exists() and not host.path("/var/lib/dstack").exists()
     assert not host.path("/run/dstack").exists()
-    assert call(host.docker_url, "GET", "/containers/json?all=true") == []
-    assert {n["Name"] for n in call(host.docker_url, "GET", "/networks")} == {n["Name"] for n in networks}
     assert not [line for line in host.processes() if "dstack/agent" in line or "sleep 600" in line]
 
 
