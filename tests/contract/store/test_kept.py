@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dstack.control.chore.decide import FIRST_S
+from dstack.control.kernel import Change, Decision
+from dstack.control.snapshots import ChoreSnapshot
+from dstack.model.chore import Chore, ChoreName, ChoreStatus
 from dstack.model.instance import Instance
+from dstack.model.row import Ref
+from dstack.server.services.chores import begin_sweep
 from dstack.server.store.kept import Kept
 from dstack.server.store.tables import TABLES
 from dstack.server.store.trouble import Trouble
@@ -51,3 +57,22 @@ async def test_nothing_is_kept_of_a_database_that_was_away(ledger: SqlLedger):
     trouble.happened("it does not answer")
     (after,) = await read(ledger, kept)
     assert after == before and after is not before
+
+
+async def swept(ledger: SqlLedger, ref: Ref) -> Chore:
+    snapshot = (await ledger.store.load([ref]))[ref]
+    assert isinstance(snapshot, ChoreSnapshot)
+    return snapshot.chore
+
+
+async def test_the_sweep_of_a_backend_that_came_back_is_not_taken_for_the_one_before(ledger: SqlLedger):
+    project, again = builders.instance(0).project_id, NOW + 5000
+    async with ledger.database.write() as connection:
+        await begin_sweep(connection, project, "sim", NOW)
+    ((ref, claim),) = (await ledger.claim(NOW + FIRST_S[ChoreName.SWEEP])).items()
+    before = await swept(ledger, ref)
+    closing = Change(ref, before.version, {"status": ChoreStatus.CLOSED})
+    await ledger.commit((claim, Decision(ref, before.version, changes=(closing,))), now=NOW)
+    async with ledger.database.write() as connection:
+        await begin_sweep(connection, project, "sim", again)
+    assert (await swept(ledger, ref)).next_at == again + FIRST_S[ChoreName.SWEEP]

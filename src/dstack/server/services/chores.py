@@ -36,12 +36,15 @@ async def begin_sweep(connection: AsyncConnection, project_id: str, type_: str, 
 
 
 async def _begin(connection: AsyncConnection, chore: Chore) -> None:
-    """Leave one that runs alone; one that was closed begins anew."""
-    status = (await connection.execute(select(_chore.c.status).where(_chore.c.id == chore.id))).scalar()
-    if status == ChoreStatus.ACTIVE:
+    """Leave one that runs alone; one that was closed begins anew, counting on: no version of a row tells of two rows,
+    and no two of its rounds make the same ids."""
+    known = select(_chore.c.status, _chore.c.version, _chore.c.rounds).where(_chore.c.id == chore.id)
+    before = (await connection.execute(known)).first()
+    if before is not None and before.status == ChoreStatus.ACTIVE:
         return
-    if status is not None:
+    if before is not None:
         await connection.execute(delete(_chore).where(_chore.c.id == chore.id))
+        chore = chore.replace(version=before.version + 1, rounds=before.rounds)
     await connection.execute(insert(_chore).values(**encode(chore), due_at=chore.next_at))
 
 
