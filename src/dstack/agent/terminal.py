@@ -11,6 +11,7 @@ import termios
 import time
 
 BATCH_BYTES = 256 * 1024
+BATCH_S = 0.05  # a job that prints a little without end is not read on and on: its log, and orders, would wait
 FULL_BYTES = 2048  # read at once: there is more on the way
 LINGER_S = 0.002
 NAP_S = 0.0003  # in which a job that prints without end fills some reads more
@@ -37,7 +38,8 @@ def read_batch(master: int) -> tuple[bytes, bool]:
     """
     pieces = []
     size = 0
-    while size < BATCH_BYTES:
+    deadline = time.monotonic() + BATCH_S
+    while size < BATCH_BYTES and time.monotonic() < deadline:
         try:
             data = os.read(master, 65536)
         except BlockingIOError:
