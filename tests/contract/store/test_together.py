@@ -16,6 +16,7 @@ from dstack.model.row import Ref
 from dstack.server.store.acts import ClaimedAct
 from dstack.server.store.host_links import Hold, StaleHold
 from dstack.server.store.together import Together
+from dstack.server.store.trouble import DatabaseUnavailable
 from support import builders
 from support.ledger import SqlLedger
 
@@ -144,3 +145,18 @@ async def test_acts_that_end_and_that_run_again_are_told_apart(ledger: SqlLedger
     assert await asyncio.gather(ends, again) == [True, True]
     assert await ledger.acts_of(first.ref) == []
     assert [one.ref for one in await ledger.claim_acts(NOW + 5)] == [second.ref]
+
+
+async def test_nobody_is_written_alone_while_the_database_is_away(ledger: SqlLedger):
+    tried: list[int] = []
+
+    async def write(_: AsyncConnection, items: Sequence[str]) -> list[str]:
+        tried.append(len(items))
+        if len(tried) == 1:
+            raise ValueError("one of them cannot be written")
+        raise DatabaseUnavailable("its disk fails")
+
+    together = Together(ledger.database, write)
+    found = await asyncio.gather(*(together.put(one) for one in "abcde"), return_exceptions=True)
+    assert [type(one) for one in found] == [DatabaseUnavailable] * 5
+    assert tried == [5, 1]  # each try may take as long as a database is waited for

@@ -56,19 +56,25 @@ class Together(Generic[T, R]):
     async def _write_some(self) -> None:
         some = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
         try:
-            await self._transaction(some)
+            if await self._error_of(some) is not None:
+                for one in some:  # one of them cannot be written: the others can
+                    error = await self._error_of([one])
+                    if error is not None:
+                        _fail(one[1], error)
         except DatabaseUnavailable as e:
             for _, done in some:
-                _fail(done, DatabaseUnavailable(str(e)))
-        except Exception:
-            for one in some:  # one of them cannot be written: the others can
-                await self._alone(one)
+                if not done.done():
+                    _fail(done, DatabaseUnavailable(str(e)))
 
-    async def _alone(self, one: tuple[T, asyncio.Future[R]]) -> None:
+    async def _error_of(self, some: Sequence[tuple[T, asyncio.Future[R]]]) -> Exception | None:
+        """What keeps these from being written. Raises DatabaseUnavailable: each other try would wait for it again."""
         try:
-            await self._transaction([one])
+            await self._transaction(some)
+        except DatabaseUnavailable:
+            raise
         except Exception as e:
-            _fail(one[1], e)
+            return e
+        return None
 
     async def _transaction(self, some: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
         async with self._database.write() as connection:
