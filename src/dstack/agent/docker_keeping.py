@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 
+from dstack.agent import processes
 from dstack.agent.companion import Companion
 from dstack.agent.docker_keeper import OVER_QUOTA
 from dstack.agent.docker_logs import JsonFileTail
@@ -16,17 +17,18 @@ from dstack.agent.terminal import open_terminal
 from dstack.agentapi.wire import EXECUTOR_ERROR, START_FAILED
 
 ENDING_S = 20.0  # a keeper that was told to end has a log to bring to disk
-ENDED_TOO_S = 5.0  # within which the end of a container is told whose keeper has gone (the machine was restarted)
+ENDED_TOO_S = 5.0  # within which the end of a container is told whose keeper has gone with it
 MAX_STARTS = 5
 
 
 class Keeping:
     """That of one task, from before its start until its removal; a later agent's is another one for the same keeper."""
 
-    def __init__(self, task: Task, quota_bytes_per_hour: int):
+    def __init__(self, task: Task, quota_bytes_per_hour: int, ended_too_s: float = ENDED_TOO_S):
         self.exceeded = asyncio.Event()  # the quota
         self._task = task
         self._quota_bytes_per_hour = quota_bytes_per_hour
+        self._ended_too_s = ended_too_s
         self._companion = Companion(task.directory)
         self._starts = 0
         self._told_end = False
@@ -103,8 +105,10 @@ class Keeping:
         trouble = "The process that held the job's terminal %s" % self._companion.trouble
         self._companion.reap()
         if self._terminal and not self._no_more.is_set():
+            # A restart of the machine took both; the engine tells of the container's end when it is back.
+            restarted = self._task.boot_id != processes.boot_id()
             try:
-                await asyncio.wait_for(self._no_more.wait(), ENDED_TOO_S)
+                await asyncio.wait_for(self._no_more.wait(), None if restarted else self._ended_too_s)
             except asyncio.TimeoutError:
                 raise TaskFailed(EXECUTOR_ERROR, trouble) from None
         if self._starts >= MAX_STARTS:
