@@ -84,6 +84,24 @@ async def test_the_inactivity_duration_of_a_dev_environment_is_changed_while_it_
     assert (await job_of(api, run)).spec.inactivity_duration_s == 7200
 
 
+async def test_an_ide_that_was_updated_meanwhile_stops_no_dev_environment(api: Api) -> None:
+    run = await api.call("runs/apply", {"plan": {"run_spec": dev(version="1.95.3")}})
+    plan = await api.call("runs/get_plan", {"run_spec": dev(version="1.96.0")})
+    assert plan["action"] == "update"
+    changed = await api.call("runs/apply", {"plan": {"run_spec": plan["run_spec"], "current_resource": run}})
+    assert changed["id"] == run["id"]
+    ide = (await job_of(api, run)).spec.ide
+    assert ide is not None and ide.number == "1.95.3"  # which is there: another one comes at the next start
+
+
+async def test_a_version_by_which_no_server_is_found_is_told_in_the_plan(api: Api) -> None:
+    plan = await api.call("runs/get_plan", {"run_spec": dev(ide="cursor", version="1.7.3")})
+    assert plan["x_notices"] == [
+        "version: the server of Cursor is not put in beforehand: "
+        "expected COMMIT or VERSION@COMMIT, which `cursor --version` prints"
+    ]
+
+
 async def test_a_dev_environment_of_the_store_is_read_as_one(api: Api) -> None:
     await api.call("runs/apply", {"plan": {"run_spec": dev(init=["make"])}})
     async with api.parts.database.read() as connection:

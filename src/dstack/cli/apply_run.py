@@ -32,7 +32,9 @@ WATCH_S = 30.0
 
 def plan_run(client: Client, prepared: Prepared, options: Options) -> Json:
     """Upload what the run brings along and ask for the plan."""
-    configuration = prepared.configuration
+    from dstack.cli.editor_version import completed
+
+    configuration = completed(prepared.configuration)
     assert not isinstance(configuration, FleetConfiguration)
     profile = profiles.chosen(options.profile, options.no_profile, os.environ)
     spec = {

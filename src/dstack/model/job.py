@@ -126,6 +126,16 @@ class JobMount(BaseModel):
     optional: bool = False
 
 
+class JobIde(BaseModel):
+    """The server of an IDE that is put in while the job starts; `number` or `commit` may be ""."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    number: str
+    commit: str
+
+
 class JobSpec(BaseModel):
     """Everything that is known at submission about how to run the job. May hold `${{ secrets.X }}` unresolved."""
 
@@ -147,6 +157,7 @@ class JobSpec(BaseModel):
     privileged: bool = False
     shell: str = "/bin/sh"
     script: str | None = None
+    ide: JobIde | None = None
     entrypoint: tuple[str, ...] | None = None
     commands: tuple[str, ...] = ()  # as written
     working_dir: str | None = None

@@ -60,6 +60,7 @@ class Settings:
     nvcc_image: str = DEVEL_IMAGE
     docker_image: str = DOCKER_IMAGE
     jobs_url: str | None = None  # of this server, as jobs reach it; None: as processes of this machine alone
+    ide_mirror: str | None = None  # where servers of IDEs are fetched from; None: from their vendors
     code_upload_limit: int = 2 * 1024 * 1024
     repo_size_limit: int = 2 * 1024**3
     repo_loopback: bool | None = None  # None: where the backend `local` is, whose jobs reach it anyway
@@ -128,6 +129,7 @@ class Settings:
             "nvcc_image": env.get("DSTACK_SERVER_NVCC_IMAGE"),
             "docker_image": env.get("DSTACK_SERVER_DOCKER_IMAGE"),
             "jobs_url": _url(env, "DSTACK_SERVER_JOBS_URL"),
+            "ide_mirror": _url(env, "DSTACK_SERVER_IDE_MIRROR"),
             "code_upload_limit": _int(env, "DSTACK_SERVER_CODE_UPLOAD_LIMIT"),
             "repo_loopback": _bool(env, "DSTACK_SERVER_REPO_LOOPBACK"),
             "repo_size_limit": _int(env, "DSTACK_SERVER_REPO_SIZE_LIMIT"),

@@ -13,7 +13,7 @@ from dstack.model.configurations.base import RunConfiguration
 from dstack.model.configurations.dev_environment import DevEnvironmentConfiguration
 from dstack.model.configurations.parts import EnvSentinel, InstanceMountPoint, PortMapping
 from dstack.model.configurations.task import TaskConfiguration
-from dstack.model.job import Job, JobArchive, JobMount, JobRepo, JobSpec, Retry, Utilization
+from dstack.model.job import Job, JobArchive, JobIde, JobMount, JobRepo, JobSpec, Retry, Utilization
 from dstack.model.profile import (
     DEFAULT_STOP_S,
     CreationPolicy,
@@ -88,6 +88,7 @@ def job_spec(spec: RunSpec, run_name: str, *, job_num: int = 0, replica_num: int
         privileged=c.privileged or bool(c.docker),
         shell=shell,
         script=None if entrypoint is not None else script((*([DOCKERD] if c.docker else ()), *c.setup, *commands)),
+        ide=_ide(c),
         entrypoint=entrypoint,
         commands=commands,
         working_dir=c.working_dir or spec.working_dir,
@@ -209,6 +210,12 @@ def _stays(c: DevEnvironmentConfiguration, run_name: str) -> tuple[str, ...]:
         link = ide_link(c.ide, run_name, "$PWD")
         said = ["", f"To open in {ide_name(c.ide)}, use this link:", "", f"  {link}", *said]
     return ("printf '%s\\n' " + " ".join(f'"{line}"' for line in said), "exec tail -f /dev/null")
+
+
+def _ide(c: RunConfiguration) -> JobIde | None:
+    if not isinstance(c, DevEnvironmentConfiguration) or c.ide is None or c.server is None:
+        return None
+    return JobIde(name=c.ide, **c.server._asdict())
 
 
 def _shell(c: RunConfiguration) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,8 +11,7 @@ from dstack.model.configurations.base import RunConfiguration
 from dstack.model.configurations.parts import PortMapping
 from dstack.values.duration import parse_off_duration
 from dstack.values.grammar import Invalid, show
-
-_WINDSURF = re.compile(r"[0-9][\w.+-]*@[0-9a-f]{7,64}", re.ASCII)
+from dstack.values.ide import ServerVersion, server_version
 
 
 def _inactivity(value: Any) -> int | None:
@@ -37,13 +35,18 @@ class DevEnvironmentConfiguration(RunConfiguration):
         """How many jobs run side by side."""
         return 1
 
+    @property
+    def server(self) -> ServerVersion | None:
+        """The server of the IDE that is put in beforehand; None where none is named."""
+        return None if self.ide is None or self.version is None else server_version(self.ide, self.version)
+
     @model_validator(mode="after")
     def _session_agrees(self) -> Self:
         if self.entrypoint is not None:
             raise Invalid("is not supported for a dev environment, expected `init` for commands", at=("entrypoint",))
         if self.version is not None and self.ide is None:
             raise Invalid("`version` requires `ide` to be set", at=("version",))
-        if self.ide == "windsurf" and self.version is not None and not _WINDSURF.fullmatch(self.version):
+        if self.ide == "windsurf" and self.version is not None and self.server is None:
             raise Invalid(
                 f"{show(self.version)} is not a version of windsurf, expected `VERSION@COMMIT`", at=("version",)
             )

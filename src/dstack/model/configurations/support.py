@@ -12,6 +12,7 @@ from dstack.model.configurations.hints import remarks
 from dstack.model.configurations.parts import VolumeMountPoint
 from dstack.model.configurations.task import TaskConfiguration
 from dstack.model.profile import ProvisioningParams
+from dstack.values.ide import expected_version, ide_name
 
 EXECUTED = ("task", "dev-environment", "fleet")
 
@@ -30,10 +31,7 @@ _REFUSED = (
     ),
     _Rule("reservation", "reservations are not used yet"),
 )
-_NOTED = (
-    _Rule("version", "the IDE brings its own server along when it connects"),
-    _Rule("backend_options", "none of the backends of this release has options"),
-)
+_NOTED = (_Rule("backend_options", "none of the backends of this release has options"),)
 _NOTED_OF_ONE_NODE = (
     _Rule("startup_order", "has no effect on a task of one node"),
     _Rule("stop_criteria", "has no effect on a task of one node"),
@@ -59,7 +57,20 @@ def notices(configuration: ProvisioningParams) -> list[str]:
     """What the plan only mentions, because the run makes sense without it."""
     alone = isinstance(configuration, TaskConfiguration) and configuration.node_count == 1
     rules = (*_NOTED, *_NOTED_OF_ONE_NODE) if alone else _NOTED
-    return _matching(rules, configuration) + _kept_by_hosts(configuration) + remarks(configuration)
+    return (
+        _matching(rules, configuration)
+        + _kept_by_hosts(configuration)
+        + _unknown_server(configuration)
+        + remarks(configuration)
+    )
+
+
+def _unknown_server(configuration: ProvisioningParams) -> list[str]:
+    """A version of the IDE by which its vendor's downloads are not found."""
+    c = configuration
+    if not isinstance(c, DevEnvironmentConfiguration) or c.ide is None or c.version is None or c.server is not None:
+        return []
+    return [f"version: the server of {ide_name(c.ide)} is not put in beforehand: expected {expected_version(c.ide)}"]
 
 
 def _kept_by_hosts(configuration: ProvisioningParams) -> list[str]:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from dstack.agentapi.wire import CodeArchive, Mount, NodeSsh, RegistryAuth, TaskSpec
-from dstack.control.run import preludes
+from dstack.control.run import editors, preludes
 from dstack.model.instance import Instance
 from dstack.model.job import Job, JobSpec
 from dstack.server.auth.node_keys import ReplicaKeys
 from dstack.server.settings import Settings
+from dstack.values.ide import ServerVersion
 from dstack.values.interpolate import ESCAPED_OPENING, OPENING, interpolate, references
 
 GIB = 1024**3
@@ -66,7 +67,9 @@ def task_spec(
         user=spec.user or "",
         privileged=spec.privileged,
         shell=spec.shell,
-        script=_with_python(spec, _with_addresses(spec.script, spec.groups, nodes), in_container),
+        script=_with_ide(
+            spec, _with_python(spec, _with_addresses(spec.script, spec.groups, nodes), in_container), settings
+        ),
         docker=spec.docker,
         entrypoint=list(spec.entrypoint) if spec.entrypoint is not None else None,
         working_dir=spec.working_dir or "",
@@ -164,6 +167,14 @@ def _with_python(spec: JobSpec, script: str | None, in_container: bool) -> str |
     if script is None or not in_container or spec.image or spec.python is None:
         return script
     return f"{preludes.python(spec.python)}\n{script}"
+
+
+def _with_ide(spec: JobSpec, script: str | None, settings: Settings) -> str | None:
+    """With what puts the server of the IDE in, before all that may take long."""
+    if script is None or spec.ide is None:
+        return script
+    version = ServerVersion(spec.ide.number, spec.ide.commit)
+    return f"{editors.put_in(spec.ide.name, version, settings.ide_mirror)}\n{script}"
 
 
 def _with_addresses(script: str | None, groups: Sequence[int], nodes: Sequence[Node]) -> str | None:

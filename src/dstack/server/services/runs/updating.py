@@ -21,7 +21,8 @@ from dstack.server.services.wire.specs import run_spec as render_spec
 from dstack.server.store.commit import record_events, wake
 from dstack.server.store.tables import TABLES
 
-IN_PLACE = ("priority", "inactivity_duration")
+# `version`, of the IDE: the command line finds it out anew each time, and it matters at the next start alone.
+IN_PLACE = ("priority", "inactivity_duration", "version")
 # What clients fill in anew each time, and what does not change the job.
 _IGNORED = ("run_name", "repo_id", "repo_data", "repo_dir", "configuration_path", "profile", "ssh_key_pub")
 CHANGED = "Failed to apply plan. Resource has been changed. Try again or use force apply."
