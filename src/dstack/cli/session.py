@@ -37,6 +37,17 @@ def project_option(function: F) -> F:
     )(function)
 
 
+job_option = click.option(
+    "--job",
+    "job_num",
+    metavar="N",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The node of a distributed task",
+)
+
+
 def project_names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """The projects that are configured here, for a shell that completes."""
     try:

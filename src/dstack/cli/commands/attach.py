@@ -14,7 +14,7 @@ from dstack.cli.failures import Quit
 from dstack.cli.forwards import LOCALHOST, parsed
 from dstack.cli.names import run_names
 from dstack.cli.render import runs as words
-from dstack.cli.session import connect, project_option
+from dstack.cli.session import connect, job_option, project_option
 from dstack.cli.terminal import put
 from dstack.errors import DstackError
 
@@ -25,15 +25,7 @@ Json = dict[str, Any]
 @click.argument("run_name", shell_complete=run_names)
 @click.option("--logs", is_flag=True, help="Show the log, from its start, and end with the run's exit code")
 @click.option("--since", metavar="TIME", help="With --logs: only what is newer, a duration (`10m`) or an instant")
-@click.option(
-    "--job",
-    "job_num",
-    metavar="N",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="The node of a distributed task",
-)
+@job_option
 @click.option(
     "--replica", metavar="N", type=click.IntRange(0), help="The replica of a service [default: any that runs]"
 )

@@ -15,7 +15,7 @@ from dstack.cli.loglines import Filter, show_log, show_logs
 from dstack.cli.merged import merged
 from dstack.cli.names import run_names
 from dstack.cli.render.runs import finished, job_label, jobs_of, no_such_job, submission
-from dstack.cli.session import connect, project_option
+from dstack.cli.session import connect, job_option, project_option
 from dstack.cli.terminal import say
 from dstack.errors import ResourceNotFound, UsageError
 
@@ -32,15 +32,7 @@ Json = dict[str, Any]
 @click.option("--timestamps", is_flag=True, help="Put the time before each line")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per line, with time and text")
 @click.option("--all", "every", is_flag=True, help="Of all jobs, each line with its job before it")
-@click.option(
-    "--job",
-    "job_num",
-    metavar="N",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="The node of a distributed task",
-)
+@job_option
 @click.option(
     "--replica", metavar="N", type=click.IntRange(0), default=0, show_default=True, help="The replica of a service"
 )
