@@ -24,6 +24,8 @@ _NOBODY = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL
 _AUTHOR = {"GIT_AUTHOR_NAME": "Ann", "GIT_AUTHOR_EMAIL": "ann@example.org"}
 _COMMITTER = {"GIT_COMMITTER_NAME": "Ann", "GIT_COMMITTER_EMAIL": "ann@example.org"}
 
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
 
 def git(folder: Path, *arguments: str) -> str:
     """What git printed, run as nobody in particular."""
@@ -53,10 +55,15 @@ def bare_repo(place: Path, name: str = "lab.git") -> Path:
     return place / name
 
 
-@contextlib.contextmanager
-def over_http(root: Path, token: str | None = None) -> Iterator[str]:
+def over_http(root: Path, token: str | None = None) -> contextlib.AbstractContextManager[str]:
     """The address of a server of the repositories below `root`; with a token for those only who send it."""
-    server = make_server("127.0.0.1", 0, _application(root, token), WSGIServer, _Quiet)
+    return serving(_application(root, token))
+
+
+@contextlib.contextmanager
+def serving(application: Application) -> Iterator[str]:
+    """The address of an HTTP server that answers as the WSGI application does."""
+    server = make_server("127.0.0.1", 0, application, WSGIServer, _Quiet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -100,7 +107,7 @@ class _Quiet(WSGIRequestHandler):
         """Tests have nobody who reads it."""
 
 
-def _application(root: Path, token: str | None) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
+def _application(root: Path, token: str | None) -> Application:
     """git's CGI program behind basic authentication."""
 
     def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-from wsgiref.simple_server import make_server
 
 import pytest
 
@@ -18,7 +15,7 @@ from dstack.git.failures import GitFailed
 from dstack.git.gate import gate
 from dstack.git.reach import Forbidden, addresses, refusal
 from dstack.git.tree import Bounds, Wanted, fetch
-from support.git_hosts import bare_repo, over_http
+from support.git_hosts import bare_repo, over_http, serving
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "172.16.0.1", "192.168.0.9", "100.64.0.1", "fd12::1", "8.8.8.8"])
@@ -124,16 +121,3 @@ async def test_the_way_out_answers_nothing_but_orders_to_connect():
 async def fetched(tmp_path: Path, url: str, *, loopback: bool) -> Wanted:
     bounds = Bounds(time.monotonic() + 60, 1024**3)
     return await fetch(tmp_path / "cache.git", Wanted(url), Access(url), tmp_path / "known", bounds, loopback=loopback)
-
-
-@contextlib.contextmanager
-def serving(application: Callable[..., Iterable[bytes]]) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, application)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
