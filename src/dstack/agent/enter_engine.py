@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 
-from dstack.agent.enter import CannotEnter
+from dstack.agent.enter_command import CannotEnter
 
 ANSWER_S = 60.0
 MAX_HEAD = 65536

@@ -14,8 +14,8 @@ import time
 import tty
 
 from dstack.agent import enter_hangup, processes
-from dstack.agent.enter import FAILED, command_line, passed_variables
-from dstack.agent.enter_engine import CannotEnter, EngineSays, hijack, request
+from dstack.agent.enter_command import FAILED, CannotEnter, command_line, passed_variables
+from dstack.agent.enter_engine import EngineSays, hijack, request
 from dstack.agent.enter_streams import Frames, Outgoing
 
 PIECE = 256 * 1024

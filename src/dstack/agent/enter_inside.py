@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dstack.agent.enter_engine import CannotEnter, request
+from dstack.agent.enter_command import CannotEnter
+from dstack.agent.enter_engine import request
 
 # $1 is the command's number inside, $2 `tty` or the streams of the command, between spaces.
 SCRIPT = r"""

@@ -8,7 +8,7 @@ import signal
 import sys
 
 from dstack.agent import enter_hangup
-from dstack.agent.enter import CannotEnter, command_line, passed_variables
+from dstack.agent.enter_command import CannotEnter, command_line, passed_variables
 
 PIPES_AGAIN_S = 0.5
 

@@ -15,6 +15,7 @@ MODULES = (
     "dstack/agent/__init__.py",
     "dstack/agent/processes.py",
     "dstack/agent/enter.py",
+    "dstack/agent/enter_command.py",
     "dstack/agent/enter_engine.py",
     "dstack/agent/enter_exec.py",
     "dstack/agent/enter_hangup.py",

@@ -7,7 +7,7 @@ import os
 import signal
 
 from dstack.agent import processes, sftp
-from dstack.agent.enter import CannotEnter
+from dstack.agent.enter_command import CannotEnter
 
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAPBSET_DROP = 24
