@@ -52,13 +52,7 @@ def container_body(
         extras = [*extras, Options({"Mounts": [mount_of(terminal)]})]
     if spec.network == "host":
         extras = [*extras, infiniband(dev)]
-    env = {**place_variables(working_dir, repo_dir), **spec.env}
-    if spec.mpi_hostfile:
-        env.setdefault("DSTACK_MPI_HOSTFILE", MPI_HOSTFILE)
-    if spec.home_dir:
-        env.setdefault("HOME", spec.home_dir)
-    for extra in extras:
-        env.update(extra.env)
+    env = _environment(spec, place_variables(working_dir, repo_dir), extras)
     body: Dict[str, Any] = {
         "Image": spec.image,
         "Env": ["%s=%s" % item for item in env.items()],
@@ -101,6 +95,18 @@ def bridge_name(task_id: str) -> str:
 def sockets_bind(task_id: str, state: str) -> str:
     """The task's folder for sockets, seen but not written to from inside."""
     return "%s:%s:ro" % (os.path.join(state, "tasks", task_id, "sockets"), SOCKETS_IN_CONTAINER)
+
+
+def _environment(spec: TaskSpec, place: Dict[str, str], extras: Sequence[Options]) -> Dict[str, str]:
+    """The job's own variables win over those that say where it is, the accelerators' over all."""
+    env = {**place, **spec.env}
+    if spec.mpi_hostfile:
+        env.setdefault("DSTACK_MPI_HOSTFILE", MPI_HOSTFILE)
+    if spec.home_dir:
+        env.setdefault("HOME", spec.home_dir)
+    for extra in extras:
+        env.update(extra.env)
+    return env
 
 
 def _host_config(spec: TaskSpec, init: bool, extras: Sequence[Options]) -> Dict[str, Any]:

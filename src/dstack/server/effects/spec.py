@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from dstack.agentapi.wire import CodeArchive, Mount, NodeSsh, RegistryAuth, TaskSpec
@@ -54,16 +54,13 @@ def task_spec(
     def fill(text: str) -> str:
         return interpolate(text, lambda name: secrets.get(name.partition(".")[2]) if _is_secret(name) else None)
 
-    auth = None
-    if spec.registry_username or spec.registry_password:
-        auth = RegistryAuth(fill(spec.registry_username or ""), fill(spec.registry_password or ""))
     in_container = _runtime(instance) == "docker"
     return TaskSpec(
         id=job.id,
         name=spec.name,
         runtime=_runtime(instance),
         image=settings.images.of(spec) if in_container else "",
-        registry_auth=auth,
+        registry_auth=_registry_auth(spec, fill),
         user=spec.user or "",
         privileged=spec.privileged,
         shell=spec.shell,
@@ -75,12 +72,7 @@ def task_spec(
         working_dir=spec.working_dir or "",
         home_dir=spec.home_dir or "",
         python=spec.python or "",
-        env={
-            **fleet_env,
-            **variables(job, nodes),
-            **_of_image(spec, in_container),
-            **{k: fill(v) for k, v in spec.env.items()},
-        },
+        env={**fleet_env, **variables(job, nodes), **_of_image(spec, in_container), **_written(spec, fill)},
         archives=[CodeArchive(a.hash, a.path) for a in spec.archives],
         cpu_limit=_cpu_limit(job, instance),
         memory_limit_bytes=_memory_limit(job, instance),
@@ -113,6 +105,17 @@ def variables(job: Job, nodes: Sequence[Node]) -> dict[str, str]:
         "DSTACK_GPUS_NUM": str(sum(_gpus(*node) for node in nodes)),
         # DSTACK_WORKING_DIR, DSTACK_REPO_DIR and DSTACK_MPI_HOSTFILE depend on the host: the agent adds them.
     }
+
+
+def _written(spec: JobSpec, fill: Callable[[str], str]) -> dict[str, str]:
+    """The variables of the configuration itself."""
+    return {name: fill(value) for name, value in spec.env.items()}
+
+
+def _registry_auth(spec: JobSpec, fill: Callable[[str], str]) -> RegistryAuth | None:
+    if not spec.registry_username and not spec.registry_password:
+        return None
+    return RegistryAuth(fill(spec.registry_username or ""), fill(spec.registry_password or ""))
 
 
 def _of_image(spec: JobSpec, in_container: bool) -> dict[str, str]:
