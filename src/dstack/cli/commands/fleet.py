@@ -19,6 +19,16 @@ from dstack.cli.session import connect, project_option
 from dstack.cli.terminal import put, put_json, say, width
 from dstack.errors import ResourceNotFound, UsageError
 
+instances_option = click.option(
+    "-i",
+    "--instance",
+    "instances",
+    type=click.IntRange(0),
+    multiple=True,
+    metavar="NUM",
+    help="Only this instance; may be given several times",
+)
+
 
 @click.group(cls=Group, invoke_without_command=True, epilog="Example: dstack fleet -v")
 @list_flags
@@ -52,15 +62,7 @@ def get(name: str | None, fleet_id: str | None, as_json: bool) -> None:
 
 @fleet.command(epilog="Example: dstack fleet delete my-fleet -i 0 -y")
 @click.argument("name", shell_complete=fleet_names)
-@click.option(
-    "-i",
-    "--instance",
-    "instances",
-    type=click.IntRange(0),
-    multiple=True,
-    metavar="NUM",
-    help="Only this instance; may be given several times",
-)
+@instances_option
 @click.option(
     "--abandon", is_flag=True, help="Do not wait for hosts that do not answer, nor for the proof that machines are gone"
 )
@@ -77,15 +79,7 @@ def some_instances(function: Any) -> Any:
     for option in (
         project_option,
         click.option("--json", "as_json", is_flag=True, help="Print JSON"),
-        click.option(
-            "-i",
-            "--instance",
-            "instances",
-            type=click.IntRange(0),
-            multiple=True,
-            metavar="NUM",
-            help="Only this instance; may be given several times",
-        ),
+        instances_option,
         click.argument("name", shell_complete=fleet_names),
     ):
         function = option(function)
