@@ -12,8 +12,8 @@ import click
 import pytest
 import yaml
 
-from dstack.cli.group import root
 from dstack.errors import UsageError
+from support.command_lines import take_apart
 
 CASES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("commands.yml").read_text())
 OURS = [case for case in CASES if not case.get("shell")]
@@ -32,22 +32,9 @@ def arguments(case: dict[str, Any]) -> list[str]:
     return shlex.split(command)[1:]
 
 
-def parsed(case: dict[str, Any]) -> None:
-    """Take the line apart as the command line does, down to the last subcommand, and run nothing."""
-    command: click.Command = root
-    context = root.make_context("dstack", arguments(case))
-    while isinstance(command, click.Group):
-        rest = [*context._protected_args, *context.args]
-        if not rest:
-            return
-        name, found, rest = command.resolve_command(context, rest)
-        assert found is not None
-        command, context = found, found.make_context(name, rest, parent=context)
-
-
 def accepted(case: dict[str, Any]) -> bool:
     try:
-        parsed(case)
+        take_apart(arguments(case))
     except (UsageError, click.UsageError):
         return False
     except click.exceptions.Exit as end:
@@ -63,7 +50,7 @@ def test_a_shown_command_line_is_understood(case: dict[str, Any]):
 @pytest.mark.parametrize("case", [case for case in OURS if "refused" in case], ids=label)
 def test_a_command_line_of_older_releases_tells_the_present_one(case: dict[str, Any]):
     with pytest.raises(UsageError) as refused:
-        parsed(case)
+        take_apart(arguments(case))
     assert case["refused"] in (refused.value.hint or "")
 
 

@@ -20,9 +20,13 @@ def shown(block: str) -> list[str]:
 
 
 def parse(line: str) -> None:
-    """Down to the last subcommand. Raises UsageError or click's when the line is not understood."""
+    """Raises UsageError or click's when the line is not understood."""
+    take_apart(shlex.split(re.split(r"\s+(?:[|>#&<]|-h$|--help$)", line)[0])[1:])
+
+
+def take_apart(arguments: list[str]) -> None:
+    """What the shell passes to `dstack`, as the command line does, down to the last subcommand; nothing is run."""
     command: click.Command = root
-    arguments = shlex.split(re.split(r"\s+(?:[|>#&<]|-h$|--help$)", line)[0])[1:]
     context = root.make_context("dstack", arguments)
     while isinstance(command, click.Group):
         rest = [*context._protected_args, *context.args]

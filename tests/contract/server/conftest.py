@@ -1,4 +1,4 @@
-"""One host for each test."""
+"""One database, and one host where it is asked for, for each test."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def host(tmp_path: Path, bundle: Path) -> AsyncIterator[Host]:
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
     url = f"sqlite:///{tmp_path / 'server.db'}"
     await upgrade(url)
     database = Database(url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def host(tmp_path: Path, bundle: Path, database: Database) -> AsyncIterator[Host]:
     host = Host(tmp_path, bundle, database)
     await host.create()
     try:
         yield host
     finally:
         await host.backend.terminate_instance(host.instance.token, host.instance.data)
-        await database.close()

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import pytest
 from sqlalchemy import insert
 
 from dstack.model.offer import Offer
 from dstack.server.effects.acts import ActRunner, Done
 from dstack.server.store.acts import ClaimedAct
 from dstack.server.store.database import Database
-from dstack.server.store.migrate import upgrade
 from dstack.server.store.store import Store
 from dstack.server.store.tables import act
 from support.yard import START, SetClock
@@ -24,15 +20,6 @@ WORKERS = 8
 
 async def no_offers(_project_id: str) -> tuple[Offer, ...]:
     return ()
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite:///{tmp_path / 'server.db'}"
-    await upgrade(url)
-    database = Database(url)
-    yield database
-    await database.close()
 
 
 async def test_acts_of_another_verb_run_while_one_verb_is_stuck(database: Database):

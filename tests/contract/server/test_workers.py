@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -22,35 +21,18 @@ from dstack.server.services.rows import insert_rows
 from dstack.server.store.acts import ClaimedAct
 from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
-from dstack.server.store.migrate import upgrade
 from dstack.server.store.rows import row
 from dstack.server.store.store import Store
 from dstack.server.store.tables import act, inbox
 from support import builders
+from support.yard import SetClock
 
 START = builders.T0
 PATIENCE_S = 20.0
 
 
-class SetClock:
-    def __init__(self) -> None:
-        self.at = START
-
-    def now(self) -> float:
-        return self.at
-
-
 async def no_offers(_project_id: str) -> tuple[Offer, ...]:
     return ()
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite:///{tmp_path / 'server.db'}"
-    await upgrade(url)
-    database = Database(url)
-    yield database
-    await database.close()
 
 
 async def test_an_act_whose_lease_ran_out_while_the_machine_slept_is_carried_out_once(database: Database):

@@ -13,6 +13,7 @@ from dstack.server.store.migrate import upgrade
 from dstack.server.store.store import Store
 from support import postgres
 from support.ledger import Ledger, SqlLedger
+from support.yard import Yard
 
 
 async def no_offers(_project_id: str) -> tuple[Offer, ...]:
@@ -37,4 +38,15 @@ async def ledger(url: str) -> AsyncIterator[Ledger]:
     await upgrade(url)
     database = Database(url)
     yield SqlLedger(Store(database, no_offers))
+    await database.close()
+
+
+@pytest.fixture
+async def yard(url: str, tmp_path: Path) -> AsyncIterator[Yard]:
+    await upgrade(url)
+    database = Database(url)
+    made = Yard(database, tmp_path)
+    await made.open()
+    yield made
+    await made.backends.aclose()
     await database.close()

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import func, insert, select
 
 from dstack.model.chore import Chore
@@ -31,17 +30,6 @@ from support import builders
 from support.yard import START, Yard
 
 LONG_AGO = START - 400 * DAY_S
-
-
-@pytest.fixture
-async def yard(url: str, tmp_path: Path) -> AsyncIterator[Yard]:
-    await upgrade(url)
-    database = Database(url)
-    made = Yard(database, tmp_path)
-    await made.open()
-    yield made
-    await made.backends.aclose()
-    await database.close()
 
 
 async def round_(yard: Yard) -> dict[str, int]:

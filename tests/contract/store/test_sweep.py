@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 from sqlalchemy import delete, select
 
 from dstack.model.instance import InstanceStatus
 from dstack.model.orphan import OrphanOrigin, OrphanStatus
 from dstack.server.services.chores import begin_sweep
-from dstack.server.store.database import Database
-from dstack.server.store.migrate import upgrade
 from dstack.server.store.tables import TABLES, backend, event
 from support.yard import START, Yard
 
 STRANGE = "99999999-9999-4999-8999-999999999999"
 FORGETS = {"failures": [{"kind": "list_forgets"}]}
-
-
-@pytest.fixture
-async def yard(url: str, tmp_path: Path) -> AsyncIterator[Yard]:
-    await upgrade(url)
-    database = Database(url)
-    made = Yard(database, tmp_path)
-    await made.open()
-    yield made
-    await made.backends.aclose()
-    await database.close()
 
 
 async def test_a_machine_that_no_row_knows_is_quarantined_after_two_sweeps_and_runs_on(yard: Yard):
