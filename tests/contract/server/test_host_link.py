@@ -62,6 +62,21 @@ async def test_a_task_that_an_act_is_to_remove_is_left_to_it_and_its_log_is_stor
     assert (await host.logs.read(over.project_id, over.id, 0, 1000)).data == b"its last words\n"
 
 
+async def test_what_somebody_else_has_stored_of_a_log_meanwhile_is_not_stored_twice(host: Host):
+    mine, go = await host.job("mine"), host.folder / "go"
+    async with host.linked():
+        await host.start(mine.id, f"echo one; until [ -e {go} ]; do sleep 0.05; done; echo two; echo three")
+
+        async def first_line_is_stored() -> bool:
+            return (await host.logs.size(mine.id)).size == len(b"one\n")
+
+        await host.until(first_line_is_stored)
+        await host.logs.append(mine.project_id, mine.id, 0, b"one\ntwo\n", ((0, 1.0),), False)
+        go.touch()
+        await host.until(lambda: _stored(host, mine.id))
+    assert (await host.logs.read(mine.project_id, mine.id, 0, 1000)).data == b"one\ntwo\nthree\n"
+
+
 async def test_a_loss_that_cannot_be_recorded_does_not_end_the_other_links(
     host: Host, caplog: pytest.LogCaptureFixture
 ):
