@@ -147,6 +147,14 @@ def test_probes_have_a_column_where_there_are_any(cli: Cli, server: WireServer):
     assert "✓~×" in row
 
 
+@pytest.mark.parametrize("flags", [(), ("-v",)])
+def test_a_run_whose_host_does_not_answer_says_so(cli: Cli, server: WireServer, flags: tuple[str, ...]):
+    run = wire.run("running")
+    run["jobs"][0]["job_submissions"][0] |= {"x_unreachable_since": STAMPS[0], "inactivity_secs": 5}
+    server.on("/api/runs/list", [run])
+    assert " running (unreachable) " in cli.run("ps", *flags).out
+
+
 def test_replicas_of_two_deployments_are_told_apart(cli: Cli, server: WireServer):
     run = several()
     for number, job in enumerate(run["jobs"]):

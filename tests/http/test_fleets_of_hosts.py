@@ -210,6 +210,24 @@ async def test_a_host_that_goes_away_is_unreachable_and_its_job_goes_on(api: Api
     assert run["status"] in ("running", "done")
 
 
+async def test_a_run_tells_that_its_host_does_not_answer_until_it_does(api: Api, hosts: PretendHosts) -> None:
+    async def submission() -> dict[str, Any]:
+        return (await api.call("runs/get", {"run_name": "train"}))["jobs"][0]["job_submissions"][-1]
+
+    fleet = await idle(api, "10.0.0.1")
+    await run_on(api, "train")
+    hosts.cut("10.0.0.1", fleet["instances"][0]["id"])
+    await until(api, fleet["id"], lambda f: f["instances"][0]["unreachable"])
+    cut = await submission()
+    assert (cut["status"], cut["x_unreachable_since"] is None) == ("running", False)
+    lines = (await api.call("runs/why", {"run_name": "train"}))["lines"]
+    assert lines[0] == "train is running"
+    assert lines[1].startswith("lab-0 (10.0.0.1) has not answered for ")
+    hosts.mend("10.0.0.1")
+    await until(api, fleet["id"], lambda f: not f["instances"][0]["unreachable"])
+    assert (await submission())["x_unreachable_since"] is None
+
+
 async def test_another_machine_at_the_address_of_a_host_is_told(api: Api, hosts: PretendHosts) -> None:
     fleet = await idle(api, "10.0.0.1")
     hosts.network["10.0.0.1"].host_key = "ssh-ed25519 another"

@@ -40,6 +40,15 @@ async def test_the_work_of_the_engine_is_counted(live: Api) -> None:
     assert found["dstack_event_loop_lag_seconds_count"] >= 0
 
 
+async def test_no_series_tells_but_when_the_process_began(live: Api) -> None:
+    await live.call("fleets/apply", {"plan": {"spec": fleet()}})
+    await live.call("runs/apply", {"plan": {"run_spec": task("true", name="t")}})
+    await ended(live, "t")
+    found = await numbers(live)
+    assert [name for name in found if name.partition("{")[0].endswith("_created")] == []
+    assert found["process_start_time_seconds"] > 0
+
+
 async def test_what_waits_is_counted_with_its_age(api: Api) -> None:
     await api.call("runs/apply", {"plan": {"run_spec": task("true", name="t")}})
     now = api.parts.clock.now()

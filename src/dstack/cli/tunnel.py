@@ -145,7 +145,7 @@ class Tunnel:
         finally:
             process.close()
         if self._current(way):
-            self._events.put(Lost(_last_line(process.said)))
+            self._events.put(Lost(last_line(process.said)))
         return True
 
     def _ready(self, process: SshProcess, way: Way) -> bool:
@@ -168,7 +168,7 @@ class Tunnel:
         process.close()
         if not self._current(way):
             return
-        self._last_words = words = _last_line(process.said) or "no answer"
+        self._last_words = words = last_line(process.said) or "no answer"
         if "Permission denied" in words and (self._through_server or way.host is None):
             raise DstackError(
                 f"The run {way.run} does not let you in with the key {self._identity}",
@@ -205,8 +205,8 @@ class Tunnel:
                 self._news.wait(min(0.2, longest_s))
 
 
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
     """The last that says why; where a login node refuses, ssh ends with lines about the pipe to it."""
     lines = text.splitlines()
     telling = [line for line in lines if not line.startswith(("Connection closed by", "kex_exchange_identification"))]
-    return (telling or lines or [""])[-1]
+    return (telling or lines or [""])[-1].removeprefix("error: ")  # of `dstack ssh-stdio`: it is said in an error

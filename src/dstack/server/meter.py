@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 STEP_S = 0.5
 _LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -16,6 +16,9 @@ class Meter:
     """Counters of one server, in a registry of its own: several servers may live in one process."""
 
     def __init__(self) -> None:
+        # Else each counter and histogram has a second series that only tells when this process began, as
+        # `process_start_time_seconds` does. The switch is the whole process's.
+        disable_created_metrics()
         self.registry = registry = CollectorRegistry()
         self._decisions = Counter("dstack_engine_decisions", "Decisions made", ["kind"], registry=registry)
         self._commits = Counter("dstack_engine_commits", "Decisions and units committed", registry=registry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 
 import asyncssh
@@ -61,7 +62,7 @@ async def open_connection(
             client.offered = await _present_key(hop, tunnel)
             if client.offered not in (None, pinned):
                 raise _changed(hop, pinned, client.offered) from e
-        raise _in_words(e, hop, key, client.offered, pinned, tunnel is not None) from e
+        raise in_words(e, hop, key, client.offered, pinned, tunnel is not None) from e
     proven = connection.get_server_host_key()
     assert proven is not None
     return Opened(connection, public_line(proven))
@@ -91,9 +92,10 @@ class _Client(asyncssh.SSHClient):
         return self._accept_any
 
 
-def _in_words(
+def in_words(
     e: Exception, hop: Hop, key: asyncssh.SSHKey, offered: str | None, pinned: str | None, through: bool
 ) -> SshError:
+    """What went wrong on the way to `hop`. `offered`, `pinned`: the host's key that was shown, and that is known."""
     where = f"{hop.hostname}:{hop.port}"
     if isinstance(e, asyncssh.PermissionDenied):
         return refused(hop, key)
@@ -109,10 +111,17 @@ def _in_words(
     if isinstance(e, TimeoutError):
         return HostUnreachable(f"{where} does not answer", hint="Is the host on, and does its firewall let SSH in?")
     if isinstance(e, OSError):
-        return HostUnreachable(f"{where} cannot be reached: {e.strerror or e}", hint="Is the address right?")
+        return HostUnreachable(f"{where} cannot be reached: {_system_words(e)}", hint="Is the address right?")
     how = "through the login node " if through else ""
     reason = e.reason if isinstance(e, asyncssh.Error) else str(e)
     return HostUnreachable(f"The connection {how}to {where} broke: {reason}")
+
+
+def _system_words(e: OSError) -> str:
+    """`No route to host`; asyncio's own text is `Connect call failed ('10.0.0.5', 22)`, whatever the system said."""
+    if e.errno is not None and e.errno > 0:
+        return os.strerror(e.errno)
+    return e.strerror or str(e)
 
 
 def _changed(hop: Hop, pinned: str, offered: str | None) -> HostKeyChanged:

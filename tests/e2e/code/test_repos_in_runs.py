@@ -132,6 +132,12 @@ def test_a_commit_that_the_remote_lacks_is_the_jobs_reason(dstack: Product, publ
     assert f"Failed to set up the repo ({public} has no commit {'a' * 40})" in ended.text
 
 
+def test_init_says_where_there_was_nothing_to_register(dstack: Product, public: str):
+    told = dstack.cli("init", "-P", public).ok().out
+    assert told == f"{public} needs no credentials: your runs can fetch it as it is\n"
+    assert dstack.cli("init").ok().out.startswith("This directory is in no Git repo: nothing to register.")
+
+
 def test_a_private_repository_needs_a_token_that_init_registers_and_nobody_sees(dstack: Product, private: str):
     closed = applied(dstack, "closed", f"repos: ['{private}']")
     assert closed.code == 1 and f"access to {private} was denied" in closed.err and "dstack init" in closed.err

@@ -117,7 +117,7 @@ def test_a_drained_host_is_empty_when_its_job_was_stopped(lab: Lab) -> None:
     lab.product.cli("apply", "-y", "-d", "-f", file).ok()
     lab.product.wait_status("lasting", "running")
     done = lab.product.cli("fleet", "drain", "lab", "-i", "0", "--stop", deadline_s=READY_S).ok()
-    assert "Fleet lab instances 0 drained" in done.out
+    assert "Fleet lab, instance 0: drained" in done.out
     lab.product.wait_status("lasting", "terminated")
     assert lab.instance("lab", "host-a")["busy_blocks"] == 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dstack.control.scheduling import candidates, fleet_candidates, nominal_disk_mib, nominal_gpu_gb, nominal_memory_mib
@@ -137,6 +139,27 @@ def test_values_that_were_written_drop_a_persons_own_machine_too():
 
 def test_a_disk_that_can_be_chosen_is_never_too_small():
     assert fits(requirements({**SMALL, "disk": "900GB"}), offer(disk_gb=0, elastic_disk=True)) == ["m1"]
+
+
+@pytest.mark.parametrize(
+    ("run", "fleet_has", "shown"),
+    [("300GB", None, 300), ("20GB", None, 20), ("20GB", "50GB", 50), ("..50GB", None, 50), ("..500GB", None, 200)],
+)
+def test_a_plan_shows_the_disk_that_is_made(run: str, fleet_has: str | None, shown: int):
+    fields: dict[str, Any] = {} if fleet_has is None else {"resources": {"disk": fleet_has}}
+    found = candidates(
+        requirements({**SMALL, "disk": run}), [fleet(**fields)], (), [offer(disk_gb=200, elastic_disk=True)]
+    )
+    assert [c.resources.disk_mib for c in found.candidates] == [shown * 1024]
+
+
+def test_a_fleet_makes_its_instances_with_the_disk_that_it_asks_for():
+    configuration = FleetConfiguration.model_validate({"nodes": 2, "resources": {"disk": "500GB"}})
+    found = fleet_candidates(configuration, [offer(disk_gb=100, elastic_disk=True), offer("fixed", disk_gb=900)])
+    assert {c.offer.instance_type: c.resources.disk_mib for c in found.candidates} == {
+        "m1": 500 * 1024,
+        "fixed": 900 * 1024,
+    }
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,8 @@ def drain(name: str, instances: tuple[int, ...], as_json: bool, stop: bool, deta
 def _cordoned(found: dict[str, Any], instances: tuple[int, ...], what: str, as_json: bool) -> None:
     if as_json:
         return put_json(found)
-    numbers = f" instances {', '.join(map(str, instances))}" if instances else ""
+    noun = "instance" if len(instances) == 1 else "instances"
+    numbers = f", {noun} {', '.join(map(str, instances))}:" if instances else ""
     put(f"Fleet {found['name']}{numbers} {what}")
 
 

@@ -12,6 +12,8 @@ from dstack.cli.commands.flags import CREDENTIAL_FLAGS
 from dstack.cli.session import connect, project_option
 from dstack.cli.terminal import put, put_json
 
+NO_REPO = "This directory is in no Git repo: nothing to register. Runs without `repos` need nothing; -P names a repo."
+
 
 def _credential_flags(function: Any) -> Any:
     for flag in reversed(CREDENTIAL_FLAGS):
@@ -40,9 +42,14 @@ def init(repo: str | None, as_json: bool, token: str | None, git_identity: str |
     with connect() as client:
         if address is None:  # nothing to register: what runs without `repos` need is there
             client.repos.init_virtual()
-            put_json({"project": client.project, "repo": "none"}) if as_json else put("OK")
+            put_json({"project": client.project, "repo": "none"}) if as_json else put(NO_REPO)
             return
         access = accessible(client, address, token, git_identity)
         register(client, address, access)
         project = client.project
-    put_json({"project": project, "repo": address.id, "url": access.url}) if as_json else put("OK")
+    if as_json:
+        put_json({"project": project, "repo": address.id, "url": access.url})
+    elif access.token or access.private_key:
+        put("OK")
+    else:
+        put(f"{access.url} needs no credentials: your runs can fetch it as it is")

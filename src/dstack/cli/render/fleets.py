@@ -136,7 +136,7 @@ def _verbose_rows(fleet: Json, now: float) -> list[tuple[str, ...]]:
         resources_text(configuration["resources"]) if configuration.get("resources") else "",
         "",
         "" if given else str(configuration.get("spot_policy") or "on-demand"),
-        "ssh" if given else ", ".join(configuration.get("backends") or ()) or "*",
+        "ssh" if given else ", ".join(configuration.get("x_backends") or configuration.get("backends") or ()) or "*",
         f"$0..{price:g}" if price else "",
         str(fleet["status"]),
         values.age(fleet.get("created_at"), now),

@@ -126,6 +126,7 @@ def _fleet_rows(plan: Json) -> list[tuple[str, str]]:
         ("Regions", ", ".join(configuration.get("regions") or ())),
         ("Resources", resources_text(configuration["resources"]) if configuration.get("resources") else ""),
         ("Spot policy", "" if hosts else str(configuration.get("spot_policy") or "on-demand")),
+        ("Max price", values.money(configuration["max_price"]) if configuration.get("max_price") else ""),
         ("Idle duration", "" if hosts else idle_text(configuration.get("idle_duration"), "3d")),
         ("Reservation", str(configuration.get("reservation") or "")),
     ]

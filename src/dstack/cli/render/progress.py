@@ -12,10 +12,15 @@ BYTES_PER_GB = 1e9
 
 
 def state_text(item: Json, attempt: Json | None, verbose: bool) -> str:
-    """The state of a run or of a job; `attempt` is the job's newest submission."""
+    """The state of a run or of a job; `attempt` is the job's newest submission.
+
+    A host that does not answer is told before all else: what is known of the job is as old as that.
+    """
     text = str(item.get("status_message") or item["status"])
     if item["status"] == "pulling" or (attempt or {}).get("status") == "pulling":
         text += _pulled((attempt or {}).get("image_pull_progress"))
+    if (attempt or {}).get("x_unreachable_since"):
+        return f"{text} (unreachable)"
     waiting, idle_s = item.get("x_waiting_for"), (attempt or {}).get("inactivity_secs")
     if verbose and waiting:
         return f"{text} (waiting for {waiting})"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from dstack.control.scheduling.disks import with_disk
 from dstack.control.scheduling.each import IN_A_PLAN, with_hosts
 from dstack.control.scheduling.fits import Fits, OfferFit, ShelfFit
 from dstack.control.scheduling.match import Machine, all_misses, first_miss, fit_blocks, share
@@ -80,7 +81,8 @@ def candidates(
             for slot in slots:
                 if isinstance(slot.machine, Instance) and (fits.names is None or fits.names.intersection(slot.names)):
                     (free if slot.free >= fit.blocks else busy).append(_of_instance(fit, slot.machine))
-    free += [c for c in (_of_offer(pool, fit_list, fleets is None) for fit_list in fits.offers) if c is not None]
+    made = (_of_offer(pool, requirements, found, fleets is None) for found in fits.offers)
+    free += [candidate for candidate in made if candidate is not None]
     funnel = funnel_of(pool, fits, frozenset())
     best, report = funnel.best(), with_hosts(funnel.report(at), fits, IN_A_PLAN)
     hint = (not free and _smallest_change(pool, requirements)) or (best.hint if best is not None else None)
@@ -122,7 +124,8 @@ def fleet_candidates(configuration: FleetConfiguration, offers: Iterable[Offer],
             funnel.drops(miss)
         elif not isinstance(total, Miss):
             funnel.fits()
-            found.append(Candidate(offer, offer.availability, None, None, total, total))
+            made = with_disk(offer, configuration.resources)
+            found.append(Candidate(made, offer.availability, None, None, total, total))
     best = funnel.best()
     return Matching(tuple(found), (), funnel.report(at), best and best.sentence(), best.hint if best else None)
 
@@ -205,7 +208,7 @@ def blocks_of(written: int | Literal["auto"], offer: Offer) -> int | Miss:
 
 
 _CLOSED = {
-    "cordoned": Miss("cordoned", "the instance takes no new jobs", hint="`dstack fleet uncordon` lets it"),
+    "cordoned": Miss("cordoned", "the instance takes no new jobs", hint="`dstack fleet uncordon`"),
     "setup": Miss("setup", "the host is not set up yet"),
     "unfit": Miss("unfit", "the host cannot be used as it is", hint="`dstack fleet -v` tells what mends it"),
     "network": Miss(
@@ -319,13 +322,12 @@ def _of_instance(fit: ShelfFit, instance: Instance) -> Candidate:
     return Candidate(fit.shelf.offer, status, fit.shelf.fleet, instance, fit.blocks, fit.shelf.total_blocks)
 
 
-def _of_offer(pool: Pool, found: list[OfferFit], no_fleets: bool) -> Candidate | None:
+def _of_offer(pool: Pool, asked: Requirements, found: list[OfferFit], no_fleets: bool) -> Candidate | None:
     fit = next((f for f in found if pool.room(f.fleet) > 0), None)
     if fit is None:
         return None
-    return Candidate(
-        fit.offer, fit.offer.availability, None if no_fleets else fit.fleet, None, fit.blocks, fit.total_blocks
-    )
+    offer = with_disk(fit.offer, asked.resources, fit.fleet.spec.configuration.resources)
+    return Candidate(offer, offer.availability, None if no_fleets else fit.fleet, None, fit.blocks, fit.total_blocks)
 
 
 def _anything() -> Fleet:

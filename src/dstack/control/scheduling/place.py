@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from dstack.control.scheduling.candidates import extend, fits_of, funnel_of, match_offers
+from dstack.control.scheduling.disks import with_disk
 from dstack.control.scheduling.each import IN_A_TURN, with_hosts
 from dstack.control.scheduling.fits import Fits, OfferFit
 from dstack.control.scheduling.pool import NewInstance, Pool, Slot
@@ -134,7 +135,8 @@ class _Turn:
                 if slot is not None:
                     return self._take_shelved(ask, fit.blocks, slot, shelf)
         for fit in self._offers(fits, ask, region):
-            slot = self._pool.want(fit.fleet, _sized(fit.offer, ask, fit.fleet), fit.total_blocks, fit.blocks)
+            offer = with_disk(fit.offer, ask.requirements.resources, fit.fleet.spec.configuration.resources)
+            slot = self._pool.want(fit.fleet, offer, fit.total_blocks, fit.blocks)
             seat = Seat(ask, fit.fleet, slot.machine, slot.machine.offer, fit.blocks, fit.total_blocks, True)
             return _Taken(seat, partial(self._pool.unwant, slot))
         return None
@@ -233,16 +235,3 @@ class _Taken:
 def _undo(taken: list[_Taken]) -> None:
     for one in reversed(taken):
         one.undo()
-
-
-def _sized(offer: Offer, ask: Ask, fleet: Fleet) -> Offer:
-    """An offer whose disk can be chosen gets the larger of what the run and the fleet ask for."""
-    if not offer.elastic_disk:
-        return offer
-    resources = (ask.requirements.resources, fleet.spec.configuration.resources)
-    asked = [r.disk.size.min for r in resources if r is not None and r.disk is not None and r.disk.size.min]
-    if not asked:
-        return offer
-    return offer.model_copy(
-        update={"resources": offer.resources.model_copy(update={"disk_mib": int(max(asked) * 1024)})}
-    )

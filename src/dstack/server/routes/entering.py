@@ -30,15 +30,18 @@ async def ssh(websocket: WebSocket, project_name: str, run_name: str, job: Numbe
     except DstackError as e:
         # Said in the closing: a refused handshake has no words for people that all clients show.
         await websocket.accept()
-        await websocket.close(REFUSED, _short(e.message))
+        await websocket.close(REFUSED, short(e.message))
         return
     await websocket.accept()
     await _carry(websocket, streams)
 
 
-def _short(reason: str) -> str:
-    """As much as the closing of a websocket carries."""
-    return reason.encode()[:MAX_REASON].decode(errors="ignore")
+def short(reason: str) -> str:
+    """As much as the closing of a websocket carries, cut between words."""
+    if len(reason.encode()) <= MAX_REASON:
+        return reason
+    kept = reason.encode()[: MAX_REASON - len(" ...")].decode(errors="ignore")
+    return kept.rpartition(" ")[0] + " ..."
 
 
 async def _carry(websocket: WebSocket, streams: Streams) -> None:

@@ -186,6 +186,8 @@ class JobSubmission(Answer):
     """What the last look for a machine found."""
     x_attach: Attach | None
     """How to get in over SSH, while the job runs."""
+    x_unreachable_since: datetime | None
+    """Since when the host of the job does not answer; the job has the status that was known last."""
 
 
 class Job(Answer):

@@ -6,7 +6,7 @@ from typing import Any
 
 from dstack.control.scheduling import candidates
 from dstack.control.wording import duration
-from dstack.model.job import Job, PlacementReport
+from dstack.model.job import Job, JobStatus, PlacementReport
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
 from dstack.server.services.runs.planning import pool_of
@@ -72,11 +72,12 @@ def _lines(view: RunView, jobs: list[Job]) -> list[str]:
     if view.waiting_for:
         lines.append(f"It waits for {view.waiting_for}.")
     for job in jobs:
-        lines += _job_lines(job, view.now, alone=len(jobs) == 1)
+        lines += _job_lines(job, view, alone=len(jobs) == 1)
     return lines
 
 
-def _job_lines(job: Job, now: float, alone: bool) -> list[str]:
+def _job_lines(job: Job, view: RunView, alone: bool) -> list[str]:
+    now = view.now
     name = "" if alone else f"{job.spec.name}: "
     lines = []
     if job.termination_reason is not None:
@@ -84,11 +85,25 @@ def _job_lines(job: Job, now: float, alone: bool) -> list[str]:
         lines.append(f"{name}{wire_jobs.status_message(job)}{message}")
     elif not alone:
         lines.append(f"{name}{job.status}, waits for {job_waits_for(job, now) or 'nothing'}")
+    lines += [name + line for line in _silence_lines(job, view)]
     deadline = job_deadline(job)
     if deadline is not None and not job.terminal:
         lines.append(f"{name}This state ends in {duration(max(0.0, deadline - now))} at the latest.")
     if job.placement is not None and job.place is None:
         lines += [name + line for line in funnel_lines(job.placement)]
+    return lines
+
+
+def _silence_lines(job: Job, view: RunView) -> list[str]:
+    silence = wire_jobs.silence_of(job, view.around)
+    if silence is None or job.place is None:
+        return []
+    host = f"{job.place.instance_name} ({job.place.remote.key})" if job.place.remote else job.place.instance_name
+    known = f": {silence.message}" if silence.message else ""
+    since = duration(max(0.0, view.now - silence.since))
+    lines = [f"{host} has not answered for {since}{known}"]
+    if job.status is JobStatus.RUNNING:
+        lines.append("The job goes on there, as far as anybody can know, and is found again when the host answers.")
     return lines
 
 

@@ -19,12 +19,12 @@ from dstack.server.auth.identity import Access, User
 from dstack.server.parts import Parts
 from dstack.server.services.rows import after, fetch, paged
 from dstack.server.services.runs.waiting import waiting_for
-from dstack.server.services.wire.jobs import Around
+from dstack.server.services.wire.jobs import Around, Silence
 from dstack.server.services.wire.runs import RunView
 from dstack.server.store.codec import decode
 from dstack.server.store.tables import LIVE_RUN, TABLES, host_access, job_gauge, member, project, user
 
-run_t, job_t, fleet_t = TABLES["run"], TABLES["job"], TABLES["fleet"]
+run_t, job_t, fleet_t, instance_t = TABLES["run"], TABLES["job"], TABLES["fleet"], TABLES["instance"]
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,11 @@ _JOBS = (
 )
 
 
+_SILENT = select(instance_t.c.id, instance_t.c.unreachable_since, instance_t.c.unreachable_message).where(
+    instance_t.c.id.in_(bindparam("instances", expanding=True)), instance_t.c.unreachable_since.is_not(None)
+)
+
+
 def _named(row: Any) -> _Named:
     return _Named(decode(Run, row), row["project_name"], row["user_name"], row["fleet_name"])
 
@@ -187,6 +192,7 @@ async def _views(connection: AsyncConnection, parts: Parts, found: Sequence[_Nam
         parts.settings.images,
         await _names(connection, job_gauge, pulling, "pull", "job_id"),
         await _host_keys(connection, [job for of_run in jobs.values() for job in of_run]),
+        await _silent_hosts(connection, [job for of_run in jobs.values() for job in of_run]),
         now,
     )
     return [
@@ -210,6 +216,15 @@ async def _host_keys(connection: AsyncConnection, jobs: Sequence[Job]) -> dict[s
     ids = {place.remote.key: place.instance_id for place in places if place.remote}
     known = await _names(connection, host_access, set(ids), "host_key", "host")
     return {ids[host]: key for host, key in known.items()}
+
+
+async def _silent_hosts(connection: AsyncConnection, jobs: Sequence[Job]) -> dict[str, Silence]:
+    """The hosts of jobs that do not answer now, by instance id."""
+    ids = sorted({job.place.instance_id for job in jobs if job.place and not job.terminal})
+    if not ids:
+        return {}
+    found = await connection.execute(_SILENT, {"instances": ids})
+    return {id_: Silence(since, message) for id_, since, message in found}
 
 
 async def _user_id(connection: AsyncConnection, username: str) -> str:

@@ -31,12 +31,21 @@ _STATUS_WORDS = {
 
 
 @dataclass(frozen=True)
+class Silence:
+    """Of a host that does not answer: since when, and what is known of it, if anything is."""
+
+    since: float
+    message: str | None
+
+
+@dataclass(frozen=True)
 class Around:
     """What rendering jobs needs besides them: default images, pull progress (JSON text) by job id, the time."""
 
     images: Images
     pulls: dict[str, str] = field(default_factory=dict)
     host_keys: dict[str, str] = field(default_factory=dict)  # of hosts that jobs run on, by instance id
+    silent: dict[str, Silence] = field(default_factory=dict)  # hosts that do not answer now, by instance id
     now: float = 0.0
 
 
@@ -59,6 +68,7 @@ def job(
 
 
 def submission(value: Job, around: Around) -> dict[str, Any]:
+    silence = silence_of(value, around)
     return {
         "id": value.id,
         "submission_num": value.submission_num,
@@ -79,7 +89,13 @@ def submission(value: Job, around: Around) -> dict[str, Any]:
         "image_pull_progress": pull_progress(around.pulls.get(value.id)),
         "x_placement": plain(value.placement),
         "x_attach": entry.attach(value, around.host_keys),
+        "x_unreachable_since": instant(silence.since) if silence else None,
     }
+
+
+def silence_of(value: Job, around: Around) -> Silence | None:
+    """Of the host on which the job is, while it is there."""
+    return around.silent.get(value.place.instance_id) if value.place and not value.terminal else None
 
 
 def inactivity(value: Job, now: float) -> int | None:
