@@ -43,7 +43,11 @@ def serve(server: WireServer, run: wire.Json) -> None:
 def test_a_run_that_is_over_cannot_be_entered(cli: Cli, server: WireServer):
     server.on("runs/get", wire.run("failed", exit_status=1))
     refused = cli.run("attach", "t1")
-    assert (refused.code, refused.err.splitlines()[0]) == (1, "error: Run t1 is finished (exited (1))")
+    assert refused.code == 1
+    assert refused.err.splitlines() == [
+        "error: Run t1 is finished (exited (1))",
+        "hint: `dstack logs t1` shows its log, `dstack why t1` what went wrong",
+    ]
 
 
 def test_a_job_that_is_not_there_is_an_error_that_names_those_that_are(cli: Cli, server: WireServer):

@@ -46,13 +46,17 @@ def _expression(value: Any, at: tuple[int, ...]) -> str:
         )
     for index, field in enumerate(fields):
         if not all(_legal(part, index) for part in field.split(",")):
-            low, high = _LIMITS[index]
-            raise Invalid(
-                f"{show(field)} is not a {FIELDS[index]}, expected {low} to {high}, `*`, `a-b` or `*/n`", at=at
-            )
+            raise Invalid(f"{show(field)} is not a {FIELDS[index]}, expected {_expected(index)}, `a-b` or `*/n`", at=at)
     if _next(" ".join(fields), 0.0) is None:
         raise Invalid(f"{show(value)} never comes, expected a day that its month has", at=at)
     return " ".join(fields)
+
+
+def _expected(index: int) -> str:
+    """What one field may be: 0 to 6, mon to sun, or all of them."""
+    low, high = _LIMITS[index]
+    words = list(_WORDS.get(index, ()))
+    return f"{low} to {high}, " + (f"{words[0]} to {words[-1]}, " if words else "") + "`*`"
 
 
 def _next(expression: str, after: float) -> float | None:

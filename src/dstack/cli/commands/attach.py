@@ -60,9 +60,10 @@ def attach(
     with connect() as client:
         run = client.runs.get(run_name)
         if words.finished(run):
-            raise DstackError(
-                f"Run {run_name} is finished ({words.status(run)})", hint=f"`dstack logs {run_name}` shows its log"
-            )
+            hint = f"`dstack logs {run_name}` shows its log"
+            if run["status"] == "failed":
+                hint += f", `dstack why {run_name}` what went wrong"
+            raise DstackError(f"Run {run_name} is finished ({words.status(run)})", hint=hint)
         raise Quit(
             _stay(
                 client,
