@@ -18,7 +18,7 @@ def test_job_whose_agent_is_killed_again_and_again_runs_once_and_is_logged_exact
     product.start()
     product.fleet()
     product.cli("apply", "-y", "-d", "-f", product.task("numbers", NUMBERS)).ok()
-    eventually((product.folder / "starts").exists, 30, lambda: "the job did not begin")
+    eventually((product.folder / "starts").exists, 60, lambda: "the job did not begin")
     for _ in range(5):
         _kill_agent(product)
         time.sleep(0.4)  # in the middle of its start, of the link's, or of the job
@@ -32,8 +32,8 @@ def test_log_that_cannot_be_stored_for_a_while_is_stored_when_it_can_be(product:
     logs = product.server_dir / "logs"
     logs.write_text("no folder: nothing can be written in it")
     product.cli("apply", "-y", "-d", "-f", product.task("numbers", NUMBERS)).ok()
-    eventually((product.folder / "ends").exists, 30, lambda: "the job did not end")
-    eventually(lambda: "cannot be stored" in product.server_log, 20, lambda: "nobody was told")
+    eventually((product.folder / "ends").exists, 60, lambda: "the job did not end")
+    eventually(lambda: "cannot be stored" in product.server_log, 60, lambda: "nobody was told")
     assert product.run("numbers")["status"] == "terminating"
 
     logs.unlink()

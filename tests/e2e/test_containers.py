@@ -88,4 +88,4 @@ def test_busy_container_does_not_outlive_an_abort(docker_product: Product, docke
     docker_product.cli("stop", "-y", "--abort", "cut").ok()
 
     docker_product.wait_status("cut", "terminated")
-    eventually(lambda: not running() - before, 20, lambda: str(running()))
+    eventually(lambda: not running() - before, 60, lambda: str(running()))

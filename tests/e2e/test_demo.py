@@ -53,5 +53,5 @@ def test_interrupted_demo_leaves_nothing(place: Path, environment: dict[str, str
     os.killpg(demo.process.pid, signal.SIGINT)  # as a terminal does
 
     assert demo.ended(DEMO_S).code == 130
-    eventually(lambda: not processes_naming(str(place)), 10, lambda: str(processes_naming(str(place))))
+    eventually(lambda: not processes_naming(str(place)), 60, lambda: str(processes_naming(str(place))))
     assert list(place.iterdir()) == []

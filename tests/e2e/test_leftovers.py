@@ -13,7 +13,7 @@ def test_deleted_fleet_leaves_no_agent_and_no_folder(product: Product):
 
     product.cli("fleet", "delete", "here", "-y").ok()
 
-    eventually(lambda: not product.processes(), 20, lambda: f"still there: {product.processes()}")
+    eventually(lambda: not product.processes(), 60, lambda: f"still there: {product.processes()}")
     assert list(instances.iterdir()) == []
     assert "here" not in product.cli("fleet").out
 
@@ -37,11 +37,11 @@ def test_aborted_job_leaves_none_of_its_processes(product: Product):
     product.cli(
         "apply", "-y", "-d", "-f", product.task("tree", "echo up; (sleep 4242 & sleep 4242 & wait) & wait")
     ).ok()
-    eventually(lambda: _sleepers(product), 20, lambda: "the job did not start")
+    eventually(lambda: _sleepers(product), 60, lambda: "the job did not start")
 
     product.cli("stop", "-y", "--abort", "tree").ok()
 
-    eventually(lambda: not _sleepers(product), 20, lambda: f"still there: {product.processes()}")
+    eventually(lambda: not _sleepers(product), 60, lambda: f"still there: {product.processes()}")
 
 
 def _sleepers(product: Product) -> list[int]:

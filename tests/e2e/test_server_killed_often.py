@@ -60,5 +60,5 @@ def test_job_that_is_stopped_while_the_server_is_killed_ends_and_leaves_nothing(
 def _nothing_is_left(product: Product) -> None:
     assert not [line for line in product.processes().values() if "sleep" in line or " hold " in line]
     product.cli("fleet", "delete", "here", "-y").ok()
-    eventually(lambda: not product.processes(), 20, lambda: f"still there: {product.processes()}")
+    eventually(lambda: not product.processes(), 60, lambda: f"still there: {product.processes()}")
     assert list((product.server_dir / "local").iterdir()) == []

@@ -3,11 +3,12 @@
 import re
 import socket
 import stat
-import time
 
 import pytest
 
 from support.product import Product
+
+GRACE_USED_UP = "timeout graceful shutdown exceeded"  # what the web server says then
 
 
 def test_first_start_prints_address_token_and_next_command(product: Product):
@@ -96,14 +97,11 @@ def test_illegal_setting_is_a_usage_error_that_names_the_variable(product: Produ
     assert "DSTACK_SERVER_PORT" in refused.err
 
 
-def test_sigterm_ends_an_idle_server_within_five_seconds(product: Product):
+def test_sigterm_ends_an_idle_server_and_nothing_is_waited_for(product: Product):
     product.start()
-    began = time.monotonic()
 
-    code = product.stop()
-
-    assert code == 0
-    assert time.monotonic() - began < 5
+    assert product.stop() == 0
+    assert GRACE_USED_UP not in product.server_log
 
 
 def test_sigterm_ends_a_server_whose_client_waits_for_a_run(product: Product):
@@ -111,11 +109,10 @@ def test_sigterm_ends_a_server_whose_client_waits_for_a_run(product: Product):
     product.fleet()
     attached = product.begin("apply", "-y", "-f", product.task("long", "echo here", "sleep 60"))
     attached.wait_for("here")
-    began = time.monotonic()
 
     product.stop()
 
-    assert time.monotonic() - began < 4
+    assert GRACE_USED_UP not in product.server_log
     assert "Traceback" not in product.server_log
     product.start()
     product.cli("stop", "long", "-y", "--abort").ok()

@@ -71,7 +71,7 @@ def serving(application: Application) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(60)
 
 
 @contextlib.contextmanager
@@ -93,7 +93,7 @@ def over_ssh(root: Path, folder: Path, key: Path) -> Iterator[str]:
         yield f"ssh://root@127.0.0.1:{port}{root}"
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(60)
 
 
 def make_key(path: Path) -> Path:

@@ -77,7 +77,7 @@ class Hosts:
             if self._fabric is not None:
                 self._fabric.communicate()
         self.fabric_pid = 0
-        _wait_for(lambda: _removed(self.folder), 10.0)
+        _wait_for(lambda: _removed(self.folder), 60.0)
 
     @classmethod
     def load(cls, folder: Path) -> Hosts | None:

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 30.0
-STOP_S = 15.0
-COMMAND_S = 40.0
-LEFT_S = 10.0
+# For a machine that does much else meanwhile.
+START_S = 90.0
+STOP_S = 60.0
+COMMAND_S = 90.0
+LEFT_S = 30.0
 T = TypeVar("T")
 
 

@@ -103,7 +103,7 @@ class WireServer:
         """What was sent to one path."""
         return [request.body for request in self.requests if request.path == self._full(path)]
 
-    def wait_for(self, path: str, times: int = 1, timeout_s: float = 15.0) -> None:
+    def wait_for(self, path: str, times: int = 1, timeout_s: float = 60.0) -> None:
         """Until the path was asked so many times."""
         with self.arrived:
             if not self.arrived.wait_for(lambda: len(self.bodies(path)) >= times, timeout_s):
@@ -182,7 +182,7 @@ def _stream(handler: BaseHTTPRequestHandler, answer: Lines, closing: threading.E
 
     for item in answer.items:
         if isinstance(item, threading.Event):
-            item.wait(timeout=15)
+            item.wait(timeout=60)
         else:
             chunk(json.dumps(item).encode() + b"\n")
     if answer.then == "end":
@@ -195,7 +195,7 @@ def _stream(handler: BaseHTTPRequestHandler, answer: Lines, closing: threading.E
         closing.wait()
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Wait for what another process does."""
     deadline = time.monotonic() + timeout_s
     while not condition():

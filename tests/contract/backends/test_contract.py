@@ -124,7 +124,7 @@ async def test_the_agent_of_an_instance_takes_jobs_and_ends_them(backend: Backen
     assert (await client.put_task(TaskSpec(id=task, name="t", script="exec sleep 600"))).id == task
     await client.stop(task, StopRequest(grace_s=0.0))
     run, seq, states = "", 0, {task: ""}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while states[task] not in ENDED:
             page = await client.events(run, seq, 5.0)
             run, seq = page.run, page.seq
@@ -168,7 +168,7 @@ async def health(backend: Backend, token: str, created: Created) -> str:
 
 async def kill_agent(folder: Path) -> None:
     os.kill(int((folder / "agent.pid").read_text()), signal.SIGKILL)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while alive(folder):
             await asyncio.sleep(0)
 

@@ -27,7 +27,7 @@ HTTPD = "mkdir -p /www && echo page > /www/index.html && httpd -p 8000 -h /www &
 async def fetch(port: int) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.0\r\n\r\n")
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return answer
 
@@ -172,7 +172,7 @@ async def test_a_stop_during_a_pull_that_hangs_ends_the_task_at_once(docker_agen
     report, _ = await docker_agent.finish(spec.id)
     server.close()
     assert (report.state, report.reason) == (FAILED, "stopped")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60  # of a grace of 300
 
 
 @pytest.mark.root
@@ -194,9 +194,9 @@ async def test_an_agent_without_root_reads_logs_through_the_engine(tmp_path, zip
         await live.client.put_task(stopped)
         await live.log_holds(stopped.id, b"up")
         started = time.monotonic()
-        await live.client.stop(stopped.id, StopRequest(grace_s=60))
+        await live.client.stop(stopped.id, StopRequest(grace_s=300))
         assert (await live.finish(stopped.id))[1] == b"up\n"
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 60
     finally:
         await live.clean_up()
         shutil.rmtree(live.state.parent)

@@ -43,7 +43,7 @@ async def ask(data: bytes) -> bytes:
     serving = asyncio.ensure_future(server.serve_connection(*await asyncio.open_connection(sock=theirs)))
     writer.write(data)
     writer.write_eof()
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), 60)
     await serving
     writer.close()
     return answer

@@ -50,6 +50,6 @@ async def _agent(folder: Path, answered: bytes) -> AsyncIterator[AgentClient]:
         yield client
     finally:
         await client.aclose()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await done.wait()
         server.close()

@@ -24,7 +24,7 @@ async def test_an_answer_in_two_pieces_does_not_wait_for_an_acknowledgement(tmp_
     with listen(Settings(tmp_path, port=0)) as listening:
         async with await asyncio.start_server(serve, sock=listening):
             _, writer = await asyncio.open_connection(*listening.getsockname())
-            assert await asyncio.wait_for(accepted, 10)
+            assert await asyncio.wait_for(accepted, 60)
             writer.close()
 
 
