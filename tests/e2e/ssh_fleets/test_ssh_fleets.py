@@ -112,6 +112,23 @@ def test_a_cordoned_host_gets_no_job_and_says_why(lab: Lab) -> None:
     lab.product.cli("apply", "-y", "-f", file).ok()
 
 
+def test_a_job_goes_on_where_no_new_one_may_come_and_a_drain_waits_for_its_end(lab: Lab) -> None:
+    host = lab.hosts["host-a"]
+    file = lab.task("finishing", "until [ -e /tmp/go ]; do sleep 0.1; done; echo whole", on="host-a")
+    lab.product.cli("apply", "-y", "-d", "-f", file).ok()
+    lab.product.wait_status("finishing", "running")
+    lab.product.cli("fleet", "cordon", "lab", "-i", "0").ok()
+    assert "takes no new jobs" in lab.product.cli("plan", "-f", lab.task("later", "true", on="host-a")).text
+    draining = lab.product.begin("fleet", "drain", "lab", "-i", "0")
+    draining.wait_for("Waiting for finishing")
+    assert lab.product.run("finishing")["status"] == "running"
+    host.run("sh", "-c", "docker exec $(docker ps -q) touch /tmp/go")
+    assert "Fleet lab instances 0 drained" in draining.ended(READY_S).out
+    lab.product.wait_status("finishing", "done")
+    assert lab.product.cli("logs", "finishing").out == "whole\n"
+    lab.product.cli("fleet", "uncordon", "lab", "-i", "0").ok()
+
+
 def test_a_drained_host_is_empty_when_its_job_was_stopped(lab: Lab) -> None:
     file = lab.task("lasting", "sleep 1000", on="host-a")
     lab.product.cli("apply", "-y", "-d", "-f", file).ok()
