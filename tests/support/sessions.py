@@ -181,10 +181,11 @@ class SessionAgent:
         docker_host: str = "",
         *options: str,
         prefix: tuple[str, ...] = (),
+        python: str = "",
     ):
-        """`prefix` is a command that starts the agent's, e.g. in another view of the machine."""
+        """`prefix` is a command that starts the agent's, e.g. in another view of the machine or as somebody else."""
         self.folder = folder
-        self.live = LiveAgent(zipapp, folder / "state", runtime, docker_host)
+        self.live = LiveAgent(zipapp, folder / "state", runtime, docker_host, python)
         self.live.state.mkdir()
         plain = self.live.argv
         self.log_port = free_port()  # for logs on the machine's own loopback, which has other agents too
