@@ -181,6 +181,17 @@ def test_an_image_that_is_pulled_shows_how_far_it_is(cli: Cli, server: WireServe
     assert "pulling 1.2/0.5/≥9.1GB" in cli.run("ps").out
 
 
+def test_the_progress_of_a_small_image_is_told_in_megabytes(cli: Cli, server: WireServer):
+    run = wire.run("provisioning", message="pulling")
+    done = {"downloaded_bytes": 81_000_000, "extracted_bytes": 20_400_000, "total_bytes": 96_000_000}
+    run["jobs"][0]["job_submissions"][0] |= {
+        "status": "pulling",
+        "image_pull_progress": {**done, "is_total_bytes_final": True},
+    }
+    server.on("/api/runs/list", [run])
+    assert "pulling 81/20/96MB" in cli.run("ps").out
+
+
 def test_the_longer_table_of_fleets_has_the_fleet_and_its_instances(cli: Cli, server: WireServer):
     server.on("fleets/list", [wire.fleet("f1", "idle")])
     header, fleet, instance = (line.split() for line in cli.run("fleet", "-v").out.splitlines())

@@ -17,11 +17,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 USER, PASSWORD = "ann", "s3cr3t-password"
+HELD_S = 60.0
 LOGIN = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
-def image() -> tuple[bytes, dict[str, bytes]]:
-    """(manifest, blobs by digest) of an image that holds busybox as /bin/sh and some bytes."""
+def image(noise: int) -> tuple[bytes, dict[str, bytes]]:
+    """(manifest, blobs by digest) of an image that holds busybox as /bin/sh and so many bytes of noise."""
     blobs: dict[str, bytes] = {}
 
     def add(data: bytes) -> dict[str, object]:
@@ -30,7 +31,7 @@ def image() -> tuple[bytes, dict[str, bytes]]:
         return {"digest": digest, "size": len(data)}
 
     layers, diffs = [], []
-    for name, data in (("bin/sh", Path("/bin/busybox").read_bytes()), ("noise", os.urandom(300_000))):
+    for name, data in (("bin/sh", Path("/bin/busybox").read_bytes()), ("noise", os.urandom(noise))):
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w") as tar:
             entry = tarfile.TarInfo(name)
@@ -50,9 +51,13 @@ MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 @asynccontextmanager
-async def registry() -> AsyncIterator[str]:
-    """The address of a registry with the image `team/app:1`."""
-    manifest, blobs = image()
+async def registry(noise: int = 300_000, gate: threading.Event | None = None) -> AsyncIterator[str]:
+    """The address of a registry with the image `team/app:1`, whose layers are `noise` bytes and a little more.
+
+    Of the largest layer it gives one half, and the other once `gate` is open.
+    """
+    manifest, blobs = image(noise)
+    largest = max(len(blob) for blob in blobs.values())
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = await reader.read(1)
@@ -73,7 +78,13 @@ async def registry() -> AsyncIterator[str]:
             kind, body = "application/octet-stream", blobs[path.rsplit("/", 1)[1]]
         lines = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
         lines += f"Connection: close\r\n{extra}\r\n"
-        writer.write(lines.encode() + (b"" if method == "HEAD" else body))
+        body = b"" if method == "HEAD" else body
+        half = len(body) // 2 if gate is not None and len(body) == largest else 0
+        writer.write(lines.encode() + body[:half])
+        await writer.drain()
+        if gate is not None and half:
+            await asyncio.to_thread(gate.wait, HELD_S)
+        writer.write(body[half:])
         await writer.drain()
         writer.close()
 
@@ -85,13 +96,13 @@ async def registry() -> AsyncIterator[str]:
 
 
 @contextlib.contextmanager
-def standing_registry() -> Iterator[str]:
+def standing_registry(noise: int = 300_000, gate: threading.Event | None = None) -> Iterator[str]:
     """The same for tests without a loop of their own: it serves from a thread."""
     ready, address = threading.Event(), []
     loop, over = asyncio.new_event_loop(), asyncio.Event()
 
     async def serve() -> None:
-        async with registry() as found:
+        async with registry(noise, gate) as found:
             address.append(found)
             ready.set()
             await over.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -32,7 +33,7 @@ async def pull_image(
     name, tag = split_name(image)
     headers = {"X-Registry-Auth": _auth(name, auth)} if auth else {}
     progress = Progress()
-    told = 0.0
+    paced = _Paced(lambda: tell(progress.sum()))
     try:
         async with await docker.open(
             "POST", "/images/create", {"fromImage": name, "tag": tag}, headers=headers
@@ -42,13 +43,35 @@ async def pull_image(
                 *lines, rest = (rest + piece).split(b"\n")
                 for line in lines:
                     _take(line, progress)
-                if time.monotonic() - told >= TELL_EVERY_S:
-                    told = time.monotonic()
-                    tell(progress.sum())
+                paced.told_soon()
             _take(rest, progress)
     except (EngineError, EngineUnreachable, PullFailed) as e:
         raise TaskFailed(IMAGE_PULL, "The image %s cannot be pulled: %s" % (image, e)) from None
+    finally:
+        paced.close()
     tell(progress.sum())
+
+
+class _Paced:
+    """Tells at once, but not more often than now and then; the engine may be silent after what came too soon."""
+
+    def __init__(self, tell: Callable[[], None]):
+        self._tell = tell
+        self._told = 0.0
+        self._later: Optional[asyncio.TimerHandle] = None
+
+    def told_soon(self) -> None:
+        if self._later is None:
+            left = self._told + TELL_EVERY_S - time.monotonic()
+            self._later = asyncio.get_running_loop().call_later(max(0.0, left), self._now)
+
+    def _now(self) -> None:
+        self._later, self._told = None, time.monotonic()
+        self._tell()
+
+    def close(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
 
 
 class PullFailed(Exception):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import threading
+
 import pytest
 
 from support.docker_engine import call
-from support.product import Product
+from support.product import Product, eventually
 from support.registry import PASSWORD, USER, standing_registry
+
+PULLED_S = 60.0
 
 
 def test_a_job_that_asks_for_it_reaches_the_server(dstack: Product):
@@ -50,6 +55,33 @@ def test_a_private_image_runs_with_a_password_from_a_secret_and_a_wrong_one_is_t
     assert refused.code == 1 and image in refused.text
     assert PASSWORD not in docker_product.server_log + refused.text
     assert "not-the-password" not in docker_product.server_log + refused.text
+
+
+def pulled_mb(table: str) -> int:
+    """What of an image of nine megabytes is there, by what `dstack ps` shows; -1 where it does not."""
+    match = re.search(r"pulling (\d+)/\d+/≥?9MB", table)
+    return int(match[1]) if match else -1
+
+
+@pytest.mark.docker
+def test_while_an_image_is_pulled_one_sees_how_far_it_is(docker_product: Product, docker_engine: str):
+    gate = threading.Event()
+    with standing_registry(8_000_000, gate) as address:
+        image = f"{address}/team/app:1"
+        more = f"image: {image}\nregistry_auth: {{username: {USER}, password: {PASSWORD}}}"
+        followed = docker_product.begin(
+            "apply", "-y", "-f", docker_product.task("pulling", "echo pulled", more=more), env={"COLUMNS": "200"}
+        )
+        try:
+            eventually(
+                lambda: 0 <= pulled_mb(docker_product.cli("ps").out) <= 5,
+                PULLED_S,
+                lambda: docker_product.cli("ps").text + followed.err,
+            )
+        finally:
+            gate.set()
+        assert followed.ended().ok().out.endswith("pulled\n")
+        call(docker_engine, "DELETE", f"/images/{image}?force=1")
 
 
 def test_references_that_nobody_fills_in_are_refused_at_their_place(dstack: Product):

@@ -8,7 +8,7 @@ from dstack.values.duration import format_duration
 
 Json = dict[str, Any]
 
-BYTES_PER_GB = 1e9
+GB, MB = 1e9, 1e6
 
 
 def state_text(item: Json, attempt: Json | None, verbose: bool) -> str:
@@ -42,9 +42,11 @@ def _sign(streak: int, needed: int) -> str:
 
 
 def _pulled(progress: Json | None) -> str:
-    """` 1.2/2.5/≥9.1GB`: downloaded, unpacked, all of it as far as known."""
+    """` 1.2/2.5/≥9.1GB`: downloaded, unpacked, all of it as far as known; small ones in whole MB."""
     if not progress:
         return ""
-    sizes = [progress[name] / BYTES_PER_GB for name in ("downloaded_bytes", "extracted_bytes", "total_bytes")]
+    unit, name, places = (GB, "GB", 1) if progress["total_bytes"] >= GB else (MB, "MB", 0)
+    fields = ("downloaded_bytes", "extracted_bytes", "total_bytes")
+    downloaded, unpacked, total = (f"{progress[field] / unit:.{places}f}" for field in fields)
     least = "" if progress.get("is_total_bytes_final") else "≥"
-    return f" {sizes[0]:.1f}/{sizes[1]:.1f}/{least}{sizes[2]:.1f}GB"
+    return f" {downloaded}/{unpacked}/{least}{total}{name}"
