@@ -1,4 +1,4 @@
-"""Rows that are kept as they were decoded are those of the database, at every instant."""
+"""Rows that are kept as they were decoded, and what was made of them, are those of the database at every instant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dstack.model.chore import Chore, ChoreName, ChoreStatus
 from dstack.model.instance import Instance
 from dstack.model.row import Ref
 from dstack.server.services.chores import begin_sweep
-from dstack.server.store.kept import Kept
+from dstack.server.store.kept import MOST, Kept
 from dstack.server.store.tables import TABLES
 from dstack.server.store.trouble import Trouble
 from support import builders
@@ -76,3 +76,31 @@ async def test_the_sweep_of_a_backend_that_came_back_is_not_taken_for_the_one_be
     async with ledger.database.write() as connection:
         await begin_sweep(connection, project, "sim", again)
     assert (await swept(ledger, ref)).next_at == again + FIRST_S[ChoreName.SWEEP]
+
+
+def test_a_text_is_kept_for_exactly_what_it_was_made_of():
+    kept = Kept(Trouble())
+    kept.keep_text("a", ("main", 1), b"one")
+    assert kept.text("a", ("main", 1)) == b"one"
+    assert kept.text("a", ("main", 2)) is None
+    assert kept.text("a", ("other", 1)) is None
+    assert kept.text("b", ("main", 1)) is None
+    kept.keep_text("a", ("main", 2), b"two")
+    assert (kept.text("a", ("main", 2)), kept.text("a", ("main", 1))) == (b"two", None)
+
+
+def test_no_more_texts_are_kept_than_rows_and_the_longest_unused_go_first():
+    kept = Kept(Trouble())
+    for n in range(MOST):
+        kept.keep_text(str(n), (1,), b"")
+    kept.text("0", (1,))
+    kept.keep_text("more", (1,), b"")
+    assert (kept.text("0", (1,)), kept.text("1", (1,)), kept.text("more", (1,))) == (b"", None, b"")
+
+
+def test_no_text_is_kept_of_a_database_that_was_away():
+    trouble = Trouble()
+    kept = Kept(trouble)
+    kept.keep_text("a", (1,), b"one")
+    trouble.happened("it does not answer")
+    assert kept.text("a", (1,)) is None

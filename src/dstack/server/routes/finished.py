@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from dstack.server.routes.reply import encoded
+from dstack.server.services.wire.encoding import encoded
 from dstack.server.services.wire.runs import RunView
 from dstack.server.services.wire.runs import run as render
 

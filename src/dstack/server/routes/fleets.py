@@ -19,8 +19,9 @@ from dstack.model.wire.requests import (
 )
 from dstack.server.auth.identity import Access
 from dstack.server.routes.access import DENIED, Caller, Member, PartsOf
-from dstack.server.routes.reply import nothing, reply, reply_at_length
+from dstack.server.routes.reply import nothing, reply, reply_encoded
 from dstack.server.services.fleets import applying, cordoning, ending, explaining, reading
+from dstack.server.services.wire.encoding import encoded_list
 
 router = APIRouter(tags=["fleets"])
 PROJECT = "/api/project/{project_name}/fleets"
@@ -28,27 +29,27 @@ PROJECT = "/api/project/{project_name}/fleets"
 
 @router.post("/api/fleets/list")
 async def list_fleets(parts: PartsOf, caller: Caller, body: ListFleets) -> Response:
-    return await reply_at_length(await reading.list_fleets(parts, caller, body), "instances")
+    return reply_encoded(encoded_list(await reading.list_fleets(parts, caller, body)))
 
 
 @router.post(PROJECT + "/list")
 async def list_project_fleets(parts: PartsOf, access: Member, _: ListProjectFleets | None = None) -> Response:
-    return await reply_at_length(await reading.list_of_project(parts, access), "instances")
+    return reply_encoded(encoded_list(await reading.list_of_project(parts, access)))
 
 
 @router.post(PROJECT + "/get")
 async def get(parts: PartsOf, access: Member, body: GetFleet) -> Response:
-    return reply(await reading.get_fleet(parts, access, body.name, body.id and str(body.id)))
+    return reply_encoded(await reading.get_fleet(parts, access, body.name, body.id and str(body.id)))
 
 
 @router.post(PROJECT + "/get_plan")
 async def get_plan(parts: PartsOf, access: Member, body: GetFleetPlan) -> Response:
-    return reply(await applying.get_plan(parts, access, body))
+    return reply_encoded(await applying.get_plan(parts, access, body))
 
 
 @router.post(PROJECT + "/apply")
 async def apply(parts: PartsOf, access: Member, body: ApplyFleetPlan) -> Response:
-    return reply(await applying.apply_plan(parts, access, body))
+    return reply_encoded(await applying.apply_plan(parts, access, body))
 
 
 @router.post(PROJECT + "/delete")
@@ -68,7 +69,7 @@ async def delete_instances(parts: PartsOf, access: Member, body: DeleteFleetInst
 @router.post(PROJECT + "/cordon")
 async def cordon(parts: PartsOf, access: Member, body: CordonInstances) -> Response:
     wanted = None if body.cordon is None else Cordon(body.cordon)
-    return reply(await cordoning.set_cordon(parts, access, body.name, body.instance_nums, wanted))
+    return reply_encoded(await cordoning.set_cordon(parts, access, body.name, body.instance_nums, wanted))
 
 
 @router.post(PROJECT + "/why")

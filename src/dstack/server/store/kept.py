@@ -1,4 +1,4 @@
-"""Rows as they were decoded: what has the same version is not read and decoded once more.
+"""Rows as they were decoded, and text that was made of them: what has the same version is not made once more.
 
 A version grows with every committed change of a row's fields, so a row that is kept and has the version that the
 database tells is the row. Only what a reading transaction saw is kept: what a writing one sees may be rolled back.
@@ -31,6 +31,7 @@ class Kept:
         self._trouble = trouble
         self._troubles = 0
         self._rows: OrderedDict[Ref, Any] = OrderedDict()
+        self._texts: OrderedDict[str, tuple[tuple[Any, ...], bytes]] = OrderedDict()
 
     def decoded(self, cls: type[R], columns: Any) -> R:
         """The row of a database mapping that has all columns."""
@@ -39,9 +40,7 @@ class Kept:
 
     def get(self, ref: Ref, version: int) -> Any:
         """The row at this version; None when it is not kept."""
-        if self._troubles != self._trouble.count:
-            self._troubles = self._trouble.count
-            self._rows.clear()
+        self._forget_after_trouble()
         row = self._rows.get(ref)
         if row is None or row.version != version:
             return None
@@ -67,9 +66,33 @@ class Kept:
                 await asyncio.sleep(0)
         return list(rows.values())
 
+    def text(self, id_: str, made_of: tuple[Any, ...]) -> bytes | None:
+        """What was made of the row with this id; None when it was made of anything else, or is not kept.
+
+        `made_of` is all that the text depends on: the versions of all rows, and what is of no row.
+        """
+        self._forget_after_trouble()
+        found = self._texts.get(id_)
+        if found is None or found[0] != made_of:
+            return None
+        self._texts.move_to_end(id_)
+        return found[1]
+
+    def keep_text(self, id_: str, made_of: tuple[Any, ...], text: bytes) -> None:
+        self._texts[id_] = made_of, text
+        self._texts.move_to_end(id_)
+        if len(self._texts) > MOST:
+            self._texts.popitem(last=False)
+
     def _keep(self, row: R) -> R:
         self._rows[row.ref] = row
         self._rows.move_to_end(row.ref)
         if len(self._rows) > MOST:
             self._rows.popitem(last=False)
         return row
+
+    def _forget_after_trouble(self) -> None:
+        if self._troubles != self._trouble.count:
+            self._troubles = self._trouble.count
+            self._rows.clear()
+            self._texts.clear()

@@ -30,6 +30,7 @@ from dstack.server.services.projects import hold_project
 from dstack.server.services.rows import announce, change_rows, insert_rows, live
 from dstack.server.services.runs.updating import CHANGED
 from dstack.server.services.specs import effective_fleet_spec, open_env, read_fleet_spec
+from dstack.server.services.wire.encoding import Encoded
 from dstack.server.services.wire.plans import FleetPlan, fleet_plan
 from dstack.server.services.wire.specs import fleet_spec as render_spec
 from dstack.server.store.commit import record_events, wake
@@ -41,7 +42,7 @@ MAX_OFFERS = 50
 _FIXED = ("placement", "blocks")
 
 
-async def get_plan(parts: Parts, access: Access, request: GetFleetPlan) -> dict[str, Any]:
+async def get_plan(parts: Parts, access: Access, request: GetFleetPlan) -> Encoded:
     """The rendered plan. Raises ConfigurationError when the spec is not legal."""
     clear = keys.opened(read_fleet_spec(request.spec), parts.cipher, access)
     spec = keys.sealed(clear, parts.cipher, access)
@@ -81,7 +82,7 @@ def _why_none_fits(spec: FleetSpec, matching: Matching) -> list[str]:
     return exact_gpu_memory(spec.configuration.resources, last_stage)
 
 
-async def apply_plan(parts: Parts, access: Access, request: ApplyFleetPlan) -> dict[str, Any]:
+async def apply_plan(parts: Parts, access: Access, request: ApplyFleetPlan) -> Encoded:
     """The rendered fleet. Raises DstackError when the plan refuses it, or no longer holds; AccessDenied."""
     read = effective_fleet_spec(read_fleet_spec(request.plan.spec))
     # Asked of what was read: a key has more than one spelling.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from dstack.control import wording
 from dstack.control.run.decide import queue_ref
@@ -14,6 +13,7 @@ from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
 from dstack.server.services.fleets.reading import find_fleet, get_fleet, instance_t
 from dstack.server.services.rows import announce, change_rows, fetch, live
+from dstack.server.services.wire.encoding import Encoded
 from dstack.server.store.commit import record_events, wake
 
 _SAID = {
@@ -25,7 +25,7 @@ _SAID = {
 
 async def set_cordon(
     parts: Parts, access: Access, name: str, nums: Sequence[int] | None, cordon: Cordon | None
-) -> dict[str, Any]:
+) -> Encoded:
     """The rendered fleet. `nums` None: all its instances. Raises ResourceNotFound."""
     now = parts.clock.now()
     async with parts.database.write() as connection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -17,18 +16,19 @@ from dstack.model.job import Job
 from dstack.model.wire.requests import ListFleets
 from dstack.server.auth.identity import Access, User
 from dstack.server.parts import Parts
+from dstack.server.services.fleets.showing import shown_instances
 from dstack.server.services.projects import visible_projects
 from dstack.server.services.rows import after, fetch, live, paged
 from dstack.server.services.wire import fleets as wire
+from dstack.server.services.wire.encoding import Encoded, encoded, encoded_list
 from dstack.server.store.kept import Kept
 from dstack.server.store.tables import TABLES
 
-AT_ONCE = 100
 IDS_AT_ONCE = 2000  # databases have a limit
 fleet_t, instance_t, job_t = TABLES["fleet"], TABLES["instance"], TABLES["job"]
 
 
-async def list_of_project(parts: Parts, access: Access) -> list[dict[str, Any]]:
+async def list_of_project(parts: Parts, access: Access) -> list[Encoded]:
     """The fleets that are not terminated, oldest first, with their live instances."""
     async with parts.database.read() as connection:
         order = (fleet_t.c.created_at, fleet_t.c.id)
@@ -36,7 +36,7 @@ async def list_of_project(parts: Parts, access: Access) -> list[dict[str, Any]]:
         return await render(connection, found, {access.project.id: access.project.name}, parts.database.kept)
 
 
-async def list_fleets(parts: Parts, caller: User, query: ListFleets) -> list[dict[str, Any]]:
+async def list_fleets(parts: Parts, caller: User, query: ListFleets) -> list[Encoded]:
     """A page of the fleets that the caller may see, the newest first unless `ascending`."""
     async with parts.database.read() as connection:
         projects = await visible_projects(connection, caller, query.project_name)
@@ -50,7 +50,7 @@ async def list_fleets(parts: Parts, caller: User, query: ListFleets) -> list[dic
         return await render(connection, found, projects, parts.database.kept)
 
 
-async def get_fleet(parts: Parts, access: Access, name: str | None, id_: str | None) -> dict[str, Any]:
+async def get_fleet(parts: Parts, access: Access, name: str | None, id_: str | None) -> Encoded:
     """By name (one that is not terminated) or id. Raises ResourceNotFound."""
     async with parts.database.read() as connection:
         found = await find_fleet(connection, access.project.id, name, id_)
@@ -69,32 +69,28 @@ async def find_fleet(
 
 async def render(
     connection: AsyncConnection, fleets: Sequence[Fleet], projects: dict[str, str], kept: Kept
-) -> list[dict[str, Any]]:
+) -> list[Encoded]:
     """`projects`: names by id; `kept`: rows of the database that `connection` reads."""
     if not fleets:
         return []
-    ids = [one.id for one in fleets]
-    of_fleets = (instance_t.c.fleet_id.in_(ids), live(Instance))
-    instances = await kept.rows(connection, Instance, *of_fleets, order=(instance_t.c.num,))
-    instances += await _failed_hosts(connection, fleets, instances)
-    jobs = await jobs_on(connection, instances, kept)
     names = {one.id: projects[one.project_id] for one in fleets}
-    by_fleet: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for n, one in enumerate(instances, 1):
-        by_fleet[one.fleet_id].append(wire.instance(one, names[one.fleet_id], jobs.get(one.id, ())))
-        if n % AT_ONCE == 0:
-            await asyncio.sleep(0)  # of thousands: others have their turn in between
-    return [wire.fleet(one, by_fleet[one.id], names[one.id]) for one in fleets]
+    shown = await shown_instances(connection, names, kept)
+    for one in await _failed_hosts(connection, fleets, kept):
+        text = encoded(wire.instance(one, names[one.fleet_id], ()))
+        shown.setdefault(one.fleet_id, []).append(text)
+    return [wire.fleet(one, encoded_list(shown.get(one.id, ())), names[one.id]) for one in fleets]
 
 
-async def _failed_hosts(
-    connection: AsyncConnection, fleets: Sequence[Fleet], living: Sequence[Instance]
-) -> list[Instance]:
+async def _failed_hosts(connection: AsyncConnection, fleets: Sequence[Fleet], kept: Kept) -> list[Instance]:
     """The last instance of each host that its fleet still names, when it ended without anybody asking for it.
 
     Nothing follows it by itself: a person mends the host and applies the fleet again.
     """
     wanted = {(one.id, host.key) for one in fleets for host in one.spec.hosts}
+    if not wanted:
+        return []
+    of_them = (instance_t.c.fleet_id.in_(sorted({fleet_id for fleet_id, _ in wanted})), live(Instance))
+    living = await kept.rows(connection, Instance, *of_them)
     wanted -= {(one.fleet_id, one.remote.key) for one in living if one.remote is not None}
     if not wanted:
         return []

@@ -10,12 +10,13 @@ from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance
 from dstack.model.job import Job
 from dstack.server.services.wire import offers, specs
+from dstack.server.services.wire.encoding import Encoded, encoded_object
 from dstack.server.services.wire.values import backend, instant, plain, stamp
 
 
-def fleet(row: Fleet, instances: Sequence[dict[str, Any]], project_name: str) -> dict[str, Any]:
-    """`instances`: rendered."""
-    return {
+def fleet(row: Fleet, instances: Encoded, project_name: str) -> Encoded:
+    """`instances`: the list of them, encoded, as there may be thousands."""
+    fields = {
         "id": row.id,
         "name": row.name,
         "project_name": project_name,
@@ -23,8 +24,9 @@ def fleet(row: Fleet, instances: Sequence[dict[str, Any]], project_name: str) ->
         "created_at": stamp(row.created_at),
         "status": str(row.status),
         "status_message": row.last_error,
-        "instances": list(instances),
+        "instances": instances,
     }
+    return encoded_object(fields)
 
 
 def instance(row: Instance, project_name: str, jobs: Sequence[Job]) -> dict[str, Any]:

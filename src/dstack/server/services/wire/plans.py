@@ -12,6 +12,7 @@ from dstack.model.images import Images
 from dstack.model.job import JobSpec
 from dstack.model.run import RunSpec
 from dstack.server.services.wire import offers, specs
+from dstack.server.services.wire.encoding import Encoded, encoded_object
 from dstack.server.services.wire.values import instant, plain
 
 
@@ -44,7 +45,7 @@ class FleetPlan:
     spec: FleetSpec
     effective: FleetSpec
     matching: Matching
-    current: dict[str, Any] | None
+    current: Encoded | None
     action: str
     notices: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
@@ -93,8 +94,8 @@ def run_plan(plan: RunPlan, showing: Showing, images: Images) -> dict[str, Any]:
     }
 
 
-def fleet_plan(plan: FleetPlan, *, max_offers: int) -> dict[str, Any]:
-    return {
+def fleet_plan(plan: FleetPlan, *, max_offers: int) -> Encoded:
+    fields = {
         "project_name": plan.project_name,
         "user": plan.username,
         "spec": specs.fleet_spec(plan.spec),
@@ -109,6 +110,7 @@ def fleet_plan(plan: FleetPlan, *, max_offers: int) -> dict[str, Any]:
         "x_refusals": list(plan.refusals),
         "x_hosts": list(plan.hosts),
     }
+    return encoded_object(fields)
 
 
 def _max_price(candidates: Sequence[Candidate]) -> float | None:
