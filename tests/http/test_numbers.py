@@ -62,6 +62,7 @@ async def test_what_waits_is_counted_with_its_age(api: Api) -> None:
     assert found["dstack_engine_due_lag_seconds"] >= 0
     assert found['dstack_queue_length{project_name="main"}'] == 1
     assert found['dstack_orphans{status="quarantined"}'] == 0
+    assert found["dstack_database_wait_seconds"] == 0
 
 
 async def test_each_instance_tells_its_price_and_age(live: Api) -> None:

@@ -21,6 +21,7 @@ from dstack.model.job import Job, JobStatus
 from dstack.model.run import Run
 from dstack.server.app import running
 from dstack.server.settings import Settings
+from dstack.server.store.database import Database
 from dstack.server.store.store import Store
 from support.dying import Died, Fate, classes
 from support.http_api import TOKEN, Api, client_of, task
@@ -85,18 +86,20 @@ def tell(
     database_url: str | None = None,
     *,
     store: Callable[[Path], type[Store]] = lambda _: Store,
+    database: type[Database] = VirtualDatabase,
     minutes: float = 6.0,
     slow: float = SLOW,
     deadly: bool = True,
 ) -> Told:
     """Play a seed in a new folder; two servers on an empty PostgreSQL, one on SQLite.
 
-    `store` makes worse stores, `slow` is the share of slow commits, `deadly`: servers die at all.
+    `store` makes worse stores, `database` is that of the servers, `slow` is the share of slow commits, `deadly`:
+    servers die at all.
     """
     if database_url is not None:
         asyncio.run(set_clock(database_url))
     random.seed(seed)  # pauses between tries are shaken by the global source
-    story = _Story(seed, folder, database_url, store(folder / "cloud"), minutes * MINUTE, slow, deadly)
+    story = _Story(seed, folder, database_url, (store(folder / "cloud"), database), minutes * MINUTE, slow, deadly)
     return in_virtual_time(story.play(), outside=database_url is not None)
 
 
@@ -112,10 +115,17 @@ def settings_of(home: Path, cloud: Path, sim: dict[str, Any], **settings: Any) -
 
 class _Story:
     def __init__(
-        self, seed: int, folder: Path, url: str | None, store: type[Store], until_s: float, slow: float, deadly: bool
+        self,
+        seed: int,
+        folder: Path,
+        url: str | None,
+        classes: tuple[type[Store], type[Database]],
+        until_s: float,
+        slow: float,
+        deadly: bool,
     ):
         self.told = Told(seed)
-        self._folder, self._url, self._store = folder, url, store
+        self._folder, self._url, self._classes = folder, url, classes
         self._until_s = until_s
         self._slow = slow
         self._deadly = deadly
@@ -175,7 +185,7 @@ class _Story:
         return chance.choice((0.05, 1.0, 5.0))
 
     async def _live(self, name: str, settings: Settings, clock: VirtualClock, fate: Fate, longest_s: float) -> None:
-        dying = classes(fate, self._store, VirtualDatabase)
+        dying = classes(fate, *self._classes)
         async with running(settings, clock, **dying) as server, client_of(server.parts) as http:
             self._living[name] = Api(http, server.parts)
             ends = [asyncio.ensure_future(e.wait()) for e in (fate.died, self._finished)]
@@ -243,6 +253,12 @@ class _Story:
                     continue
             await asyncio.sleep(1.0)
 
+    async def _anybody(self) -> Api:
+        """A server that lives; the last deaths may be over only just now."""
+        while not self._living:
+            await asyncio.sleep(1.0)
+        return next(iter(self._living.values()))
+
     async def _runs_ended(self) -> list[str]:
         return [f"run {run.name} {run.status}" for run in await self._watch.runs() if not run.terminal]
 
@@ -269,7 +285,7 @@ class _Story:
         self.told.statuses.update(str(row.status) for row in rows if isinstance(row, Run))
         done = [row for row in rows if isinstance(row, Job) and row.status is JobStatus.DONE]
         for job in done if not self._watch.broken else ():
-            api = next(iter(self._living.values()))
+            api = await self._anybody()
             name = next(row.name for row in rows if row.id == job.run_id and isinstance(row, Run))
             page = await api.call("logs/poll", {"run_name": name, "job_submission_id": job.id, "limit": 10})
             if len(page["logs"]) != 1:

@@ -47,9 +47,14 @@ class VirtualDatabase(Database):
         with loop.at_work():
             async with super().write() as connection:
                 if not self.sqlite:
-                    now = {"now": repr(loop.now())}
-                    await connection.execute(text("SELECT set_config('virtual.now', :now, true)"), now)
+                    await tell_time(connection)
                 yield connection
+
+
+async def tell_time(connection: AsyncConnection) -> None:
+    """PostgreSQL's clock is the loop's until the end of the transaction."""
+    now = {"now": repr(virtual_loop().now())}
+    await connection.execute(text("SELECT set_config('virtual.now', :now, true)"), now)
 
 
 async def set_clock(url: str) -> None:

@@ -19,11 +19,11 @@ _PADDING = 32 * 1024  # a disk that has room for a row of a few bytes may still 
 
 
 class Recovery:
-    """`kicks` are called when the database is back."""
+    """`back` is called when it is: a commit whose answer was lost may have made anything due."""
 
-    def __init__(self, database: Database, *kicks: Callable[[], None]):
+    def __init__(self, database: Database, back: Callable[[], None]):
         self._database = database
-        self._kicks = kicks
+        self._back = back
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -35,8 +35,7 @@ class Recovery:
             except DatabaseUnavailable:
                 continue
             self._database.trouble.over()
-            for kick in self._kicks:
-                kick()
+            self._back()
 
     async def _write(self) -> None:
         """A real one: a transaction that changes nothing succeeds on a full disk."""

@@ -132,7 +132,7 @@ def wire(ground: Ground) -> Wired:
         meter=meter,
         **kept._asdict(),
     )
-    recovery = Recovery(database, bells.kick_engine, bells.kick_acts)
+    recovery = Recovery(database, presence.missed)
     own = meter.run, recovery.run, engine.run, acts.run, links.run, probes.run, presence.run
     return Wired(parts, (*own, *((news.run,) if news else ())), presence)
 

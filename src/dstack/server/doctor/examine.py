@@ -33,10 +33,10 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
             f"There is no server database in {settings.data_dir}",
             hint="DSTACK_SERVER_DIR and DSTACK_DATABASE_URL say where the server has its state",
         )
-    running = _running(settings)
+    running, health = _health(settings)
     # Of several servers on one PostgreSQL, one that runs elsewhere is not seen from here.
     somewhere = running or not sqlite
-    found = [_versions(), _server(settings, running), folder.disk(settings.data_dir)]
+    found = [_versions(), _server(settings, running, health), folder.disk(settings.data_dir)]
     return found + await _of_database(settings, url, sqlite, clock.now(), somewhere)
 
 
@@ -92,18 +92,24 @@ def _versions() -> Finding:
     return Finding("version", True, f"dstack {__version__}, Python {python}, {system}", (sys.executable,), data)
 
 
-def _server(settings: Settings, running: bool) -> Finding:
+def _server(settings: Settings, running: bool, health: str) -> Finding:
     words = "answers at" if running else "does not answer at"
-    return Finding("server", True, f"{words} {settings.url}", (), {"running": running})
+    told = f": {health}" if health else ""
+    return Finding("server", not health, f"{words} {settings.url}{told}", (), {"running": running})
 
 
-def _running(settings: Settings) -> bool:
+def _health(settings: Settings) -> tuple[bool, str]:
+    """Whether the server runs, and what it says that it waits for."""
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host
     connection = http.client.HTTPConnection(host, settings.port, timeout=HEALTH_DEADLINE_S)
     try:
         connection.request("GET", "/healthcheck")
-        return connection.getresponse().status in (200, 503)  # it runs, and may be waiting for its database
-    except (OSError, http.client.HTTPException):
-        return False
+        response = connection.getresponse()
+        body = json.loads(response.read())
+        if response.status == 503:
+            return True, str(body["detail"][0]["msg"])
+        return response.status == 200, str(body.get("x_slow", ""))
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError):
+        return False, ""  # nobody, or something else
     finally:
         connection.close()

@@ -12,12 +12,14 @@ from dstack.model.row import Ref
 from dstack.server.effects.links import HostLinks
 from dstack.server.store.changes import Changes
 from dstack.server.store.news import HELLO, News
-from dstack.server.store.servers import Member, Others, Pulse
+from dstack.server.store.servers import LEASE_S, Member, Others, Pulse
 from dstack.server.store.store import Store
 from dstack.server.store.trouble import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 BEAT_S = 1.5
+SLACK = 3.0  # times as long as a beat takes: so much longer is a server believed to live
+LONGEST_BEAT_S = 30.0
 ALL_LINKS_EVERY = 20  # beats
 # Told to others: these, beside the keys of rows and logs.
 ACTS, LINKS, DUE = "acts", "links", "due"
@@ -49,6 +51,7 @@ class Presence:
         self._kick_engine = kick_engine
         self._kick_acts = kick_acts
         self._recheck = recheck
+        self._beat_s = 0.0  # how long the last one took
 
     def scan_s(self) -> float:
         """How long to trust that whoever makes something due tells us."""
@@ -106,7 +109,14 @@ class Presence:
             self.links.look_at_all()
 
     async def _beat(self) -> None:
-        pulse, others = await self._store.beat(self._me, self._clock.now())
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        # On a slow database all servers are late: that proves nothing about who lives.
+        lease_s, slack_s = LEASE_S + SLACK * self._beat_s, lambda: SLACK * (loop.time() - began)
+        try:
+            pulse, others = await self._store.beat(self._me, self._clock.now(), lease_s, slack_s)
+        finally:
+            self._beat_s = min(LONGEST_BEAT_S, loop.time() - began)
         if pulse is Pulse.REPLACED:
             raise DstackError(
                 "Another server took the id of this one",

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 BATCH = 256
 BREATH = 32  # decisions, then whoever else waits has the loop
 LEASE_S = 30.0
+LEASE_TURNS = 4.0  # a lease outlasts so many turns as long as the last: on a slow database servers take turns otherwise
 SCAN_S = 60.0  # backstop: the next due instant is known, and whoever makes something due kicks
 POISON_S = 60.0  # a resource whose decision raises is looked at again then, and does not stop the others
 
@@ -57,6 +58,7 @@ class Engine:
         self._scan_s = scan_s
         self._meter = meter or Meter()
         self._kicked = asyncio.Event()
+        self._lease_s = LEASE_S
         self._stuck: list[Claim] = []  # of turns that the database cut short: given back as soon as it can be used
 
     def kick(self) -> None:
@@ -88,7 +90,9 @@ class Engine:
         if self._stuck:
             await self._store.release(self._stuck, self._clock.now())
             self._stuck = []
-        claims = await self._store.claim_due(self._clock.now(), self._owner, BATCH, LEASE_S)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        claims = await self._store.claim_due(self._clock.now(), self._owner, BATCH, self._lease_s)
         if not claims:
             return 0
         try:
@@ -96,6 +100,8 @@ class Engine:
         except DatabaseUnavailable:
             self._stuck = claims
             raise
+        finally:
+            self._lease_s = max(LEASE_S, LEASE_TURNS * (loop.time() - began))
         return len(claims)
 
     async def _turn(self, claims: Sequence[Claim]) -> None:

@@ -82,7 +82,9 @@ async def _raced(_: Request, error: Exception) -> Response:
 
 
 async def _unavailable(_: Request, error: Exception) -> Response:
-    return _for_a_while(str(error), "nothing was changed; the server goes on by itself when it can be used again")
+    unsure = isinstance(error, DatabaseUnavailable) and error.unsure
+    kept = "nobody knows whether it was done: look before you ask again" if unsure else "nothing was changed"
+    return _for_a_while(str(error), f"{kept}; the server goes on by itself when it can be used again")
 
 
 async def _no_room(_: Request, error: Exception) -> Response:

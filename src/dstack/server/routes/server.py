@@ -22,10 +22,12 @@ router = APIRouter(tags=["server"])
 
 @router.get("/healthcheck")
 async def healthcheck(parts: PartsOf) -> Response:
-    """503 while the database cannot be used: a load balancer sends requests to another server then."""
+    """503 while the database cannot be used: a load balancer sends requests to another server then. Of one that is
+    slow, for all servers as a rule, `x_slow` tells what is waited for."""
     if (trouble := parts.database.trouble.words) is not None:
         raise DatabaseUnavailable(f"The database cannot be used: {trouble}")
-    return reply({"status": "running"})
+    slow = parts.database.slowness.words
+    return reply({"status": "running"} | ({"x_slow": slow} if slow else {}))
 
 
 @router.get("/metrics", include_in_schema=False)

@@ -37,6 +37,8 @@ async def exposition(parts: Parts) -> bytes:
             await _orphans(connection),
             *await usage(connection, names, now),
         ]
+    slow = "since when the longest of those that the database keeps waiting for seconds waits"
+    families.append(family("dstack_database_wait_seconds", slow, (), [((), parts.database.slowness.waited_s())]))
     registry = CollectorRegistry()
     registry.register(_Now(families))
     # Tens of thousands of lines where there are as many jobs: beside the loop, which others need.

@@ -11,78 +11,64 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.server.store.kept import Kept
+from dstack.server.store.pool import Pool
+from dstack.server.store.slowness import Slowness
 from dstack.server.store.trouble import Trouble
 from dstack.server.store.unbroken import unbroken
 
 READERS = 4
-# A server that is frozen in the middle of a transaction keeps its locks for so long, which is less than its lease.
-FROZEN_MS = "5000"
 BREATH_S = 0.005
-BUSY_S = 15  # how long another process (a backup, a shell) may hold the file before a statement fails
+PATIENCE_S = 15.0  # how long another process (a backup, a shell) may hold a lock before a transaction fails
 
 
 class Database:
     """`url` is a SQLAlchemy URL (`sqlite:///path`, `postgresql+asyncpg://...`).
 
-    While it cannot be used, transactions end with DatabaseUnavailable, and `trouble` says why.
+    While it cannot be used, transactions end with DatabaseUnavailable, and `trouble` says why; `slowness` says what is
+    waited for. `patience_s`: how long a lock of others is waited for; None: as long as it takes, on PostgreSQL.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, *, patience_s: float | None = PATIENCE_S):
         self.url = url
         self.trouble = Trouble()
+        self.slowness = Slowness()
         self.kept = Kept(self.trouble)
         self.sqlite = make_url(url).get_backend_name() == "sqlite"
-        self._file = _SqliteFile(url, self.trouble) if self.sqlite else None
-        if not self.sqlite:
-            self._writer = _postgres(url, "READ COMMITTED", {"idle_in_transaction_session_timeout": FROZEN_MS})
-            self._reader = _postgres(url, "REPEATABLE READ", {})
+        told = self.trouble, self.slowness
+        if self.sqlite:
+            self._source: _SqliteFile | Pool = _SqliteFile(url, *told, patience_s or PATIENCE_S)
+        else:
+            self._source = Pool(url, *told, patience_s)
 
     @property
     def reading(self) -> Engine:
         """The engine under `read`, for those who want to listen to what it executes."""
-        return self._file.reader if self._file is not None else self._reader.sync_engine
+        return self._source.reading
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """One consistent view of the database."""
         with self.trouble.watch():
-            if self._file is not None:
-                async with self._file.read() as connection:
-                    yield connection
-                return
-            async with AsyncExitStack() as stack:
-                with self.trouble.watch(connecting=True):
-                    connection = await stack.enter_async_context(self._reader.connect())
-                    await connection.begin()
+            async with self._source.read() as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that commits at the end of the block and rolls back when it raises."""
         with self.trouble.watch():
-            if self._file is not None:
-                async with self._file.write() as connection:
-                    yield connection
-                return
-            async with AsyncExitStack() as stack:
-                with self.trouble.watch(connecting=True):
-                    connection = await stack.enter_async_context(self._writer.begin())
+            async with self._source.write() as connection:
                 yield connection
 
     async def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            return
-        await self._reader.dispose()
-        await self._writer.dispose()
+        await self._source.close()
 
 
 class _Breath:
@@ -124,37 +110,51 @@ class _Inline:
 class _SqliteFile:
     """Readers and the writer of one file. What may wait, for a lock or for the disk, happens in a thread."""
 
-    def __init__(self, url: str, trouble: Trouble):
+    def __init__(self, url: str, trouble: Trouble, slowness: Slowness, patience_s: float):
         self._path = make_url(url).database
         self._trouble = trouble
+        self._slowness = slowness
+        self._patience_s = self._waits_s = patience_s  # what is wanted, and what the writer's connection was told
         self._inode: tuple[int, int] | None = None
         self._write_turn = asyncio.Lock()  # waiting here, in order of arrival, instead of in SQLite's busy loop
         self._room = asyncio.Semaphore(READERS)
         self._breath = _Breath()
-        self._writer = _sqlite(url, "BEGIN IMMEDIATE", size=1)
-        self.reader = _sqlite(url, "BEGIN", size=READERS)
+        self._writer = _sqlite(url, "BEGIN IMMEDIATE", 1, patience_s)
+        self.reading = _sqlite(url, "BEGIN", READERS, patience_s)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         async with self._room:
             self._still_there()
-            with self.reader.connect() as connection:
+            with self.reading.connect() as connection:
                 connection.begin()
                 yield cast(AsyncConnection, _Inline(connection, self._breath))
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
         async with self._write_turn:
             self._still_there()
             with self._writer.connect() as connection:
-                await self._in_thread(connection.begin)
+                self._wait_at_most(connection, self._patience_s - (loop.time() - asked))
+                with self._slowness.waiting("another program has kept its file locked"):
+                    await self._in_thread(connection.begin)
                 yield cast(AsyncConnection, _Inline(connection))
-                await self._in_thread(connection.commit)
+                with self._slowness.waiting("a commit has not been written to the disk"):
+                    await self._in_thread(connection.commit)
 
-    def close(self) -> None:
+    def _wait_at_most(self, connection: Connection, left_s: float) -> None:
+        """Of those that wait for one lock, the last in line must not wait as often as it has others before it."""
+        wanted = self._patience_s if left_s > self._patience_s - 1.0 else max(0.1, left_s)
+        if wanted != self._waits_s and (plain := connection.connection.dbapi_connection) is not None:
+            plain.execute(f"PRAGMA busy_timeout = {int(wanted * 1000)}")  # pyright: ignore[reportAttributeAccessIssue]
+            self._waits_s = wanted
+
+    async def close(self) -> None:
         self._thread.shutdown()
-        self.reader.dispose()
+        self.reading.dispose()
         self._writer.dispose()
 
     def _still_there(self) -> None:
@@ -176,32 +176,22 @@ class _SqliteFile:
         await unbroken(asyncio.get_running_loop().run_in_executor(self._thread, step))
 
 
-def _postgres(url: str, isolation_level: str, server_settings: dict[str, str]) -> AsyncEngine:
-    return create_async_engine(
-        url,
-        isolation_level=isolation_level,
-        pool_size=READERS,
-        pool_pre_ping=True,  # connections of before a restart of the database are no errors
-        hide_parameters=True,
-        connect_args={"server_settings": server_settings},
-    )
-
-
-def _sqlite(url: str, begin: str, size: int) -> Engine:
+def _sqlite(url: str, begin: str, size: int, patience_s: float) -> Engine:
     # Values are hidden in errors, which are logged: a job's variables may be secrets.
     engine = create_engine(
         make_url(url).set(drivername="sqlite"),
         pool_size=size,
         max_overflow=0,
         hide_parameters=True,
-        connect_args={"timeout": BUSY_S, "check_same_thread": False},
+        connect_args={"timeout": patience_s, "check_same_thread": False},
     )
 
     @event.listens_for(engine, "connect")
     def configure(dbapi_connection: Any, _record: Any) -> None:
         dbapi_connection.isolation_level = None  # we say BEGIN ourselves
         cursor = dbapi_connection.cursor()
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {BUSY_S}000"):
+        busy = f"busy_timeout = {int(patience_s * 1000)}"
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", busy):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

@@ -94,7 +94,7 @@ async def _migrate(url: str, revision: str, step: Callable[[Any, Any], None]) ->
     async with _locked(url):
         if await _current(url) == revision:
             return False
-        database = Database(url)
+        database = Database(url, patience_s=None)  # of a large table, a step takes as long as it takes
         try:
             # All or nothing, on SQLite too: the writer says BEGIN itself.
             async with database.write() as connection:
@@ -198,7 +198,7 @@ async def _flock(file: Any) -> None:
 
 @asynccontextmanager
 async def _advisory(url: str, key: int) -> AsyncIterator[None]:
-    database = Database(url)
+    database = Database(url, patience_s=None)
     try:
         # Not one that writes: those may not be idle for as long as this one is.
         async with database.read() as connection:

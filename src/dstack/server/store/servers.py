@@ -5,6 +5,7 @@ Leases are measured by the database's clock on PostgreSQL: the servers' own may 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -72,8 +73,13 @@ async def join(connection: AsyncConnection, me: Member, now: float) -> None:
     await _free(connection, [me.id])
 
 
-async def beat(connection: AsyncConnection, me: Member, now: float) -> tuple[Pulse, Others]:
-    """Say that this server lives, and see who else does; those who do not lose what they held."""
+async def beat(
+    connection: AsyncConnection, me: Member, now: float, lease_s: float, slack_s: Callable[[], float]
+) -> tuple[Pulse, Others]:
+    """Say that this server lives, and see who else does; those who do not lose what they held.
+
+    `slack_s`: how long after its lease another one still is taken to live, asked for when they are looked at.
+    """
     at = _clock(connection, now)
     own = (server.c.id == me.id) & (server.c.session == me.session)
     found = (await connection.execute(select(server.c.until).where(own).with_for_update())).first()
@@ -81,15 +87,16 @@ async def beat(connection: AsyncConnection, me: Member, now: float) -> tuple[Pul
         return Pulse.REPLACED, Others()
     if found.until is None:
         await _free(connection, [me.id])
-    await connection.execute(update(server).where(own).values(until=at + LEASE_S, last_seen=now))
+    await connection.execute(update(server).where(own).values(until=at + lease_s, last_seen=now))
+    late = at - slack_s()
     rows = (
         await connection.execute(
-            select(server.c.id, (server.c.until > at).label("live")).where(
+            select(server.c.id, (server.c.until > late).label("live")).where(
                 server.c.until.is_not(None), server.c.id != me.id
             )
         )
     ).all()
-    buried = await _bury(connection, at) if any(not row.live for row in rows) else ()
+    buried = await _bury(connection, late) if any(not row.live for row in rows) else ()
     alive = tuple(sorted(row.id for row in rows if row.live))
     return (Pulse.BURIED if found.until is None else Pulse.ALIVE), Others(alive, buried)
 

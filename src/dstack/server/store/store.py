@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from dstack.control.kernel import Turn
 from dstack.control.snapshots import Snapshot
@@ -99,9 +99,15 @@ class Store:
         async with self.database.read() as connection:
             return await host_links.counts(connection)
 
-    async def beat(self, me: Member, now: float) -> tuple[Pulse, Others]:
+    async def beat(
+        self,
+        me: Member,
+        now: float,
+        lease_s: float = servers.LEASE_S,
+        slack_s: Callable[[], float] = lambda: 0.0,
+    ) -> tuple[Pulse, Others]:
         async with self.database.write() as connection:
-            return await servers.beat(connection, me, now)
+            return await servers.beat(connection, me, now, lease_s, slack_s)
 
     async def leave(self, me: Member) -> None:
         async with self.database.write() as connection:

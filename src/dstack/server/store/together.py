@@ -64,7 +64,7 @@ class Together(Generic[T, R]):
         except DatabaseUnavailable as e:
             for _, done in some:
                 if not done.done():
-                    _fail(done, DatabaseUnavailable(str(e)))
+                    _fail(done, DatabaseUnavailable(str(e), unsure=e.unsure))
 
     async def _error_of(self, some: Sequence[tuple[T, asyncio.Future[R]]]) -> Exception | None:
         """What keeps these from being written. Raises DatabaseUnavailable: each other try would wait for it again."""

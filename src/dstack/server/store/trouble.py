@@ -29,12 +29,15 @@ _SQLITE = {
     sqlite3.SQLITE_NOMEM: "there is no memory left",
 }
 # By the class of the SQLSTATE, or the whole of it.
+BROKE, SILENT = "the connection to it broke", "it does not answer"
 _POSTGRES = {
     "53100": "its disk is full",
     "53300": "it has too many connections",
     "25006": "it is read-only",
+    "55P03": "another program keeps its rows or tables locked",
+    "57014": "it takes too long to answer",
     "3D000": "there is no database of that name",
-    "08": "the connection to it broke",
+    "08": BROKE,
     "53": "it has no room",
     "57P": "it is being stopped or started",
     "58": "its disk fails",
@@ -43,10 +46,15 @@ _POSTGRES = {
 
 
 class DatabaseUnavailable(Exception):
-    """The database cannot be used just now; nothing of the transaction was kept. `str` says why, without values.
+    """The database cannot be used just now; `str` says why, without values. Nothing of the transaction was kept, unless
+    it is `unsure`: the answer to its commit was lost.
 
     Not a DstackError: nobody's request is wrong, and whoever works on asks again.
     """
+
+    def __init__(self, message: str, *, unsure: bool = False):
+        super().__init__(message)
+        self.unsure = unsure
 
 
 def remedy(url: str, trouble: str) -> str:
@@ -68,7 +76,7 @@ def words(error: BaseException) -> str | None:
             return _SQLITE.get(code & 0xFF)
         if isinstance(cause, sqlite3.Error):
             return None
-        return _of_state(cause) or ("the connection to it broke" if error.connection_invalidated else None)
+        return _of_state(cause) or (BROKE if error.connection_invalidated else None)
     if isinstance(error, sqlite3.Error):
         return _SQLITE.get((getattr(error, "sqlite_errorcode", None) or 0) & 0xFF)
     if isinstance(error, PoolTimeout):
@@ -95,17 +103,20 @@ class Trouble:
         self._over_at = float("-inf")
 
     @contextmanager
-    def watch(self, *, connecting: bool = False) -> Iterator[None]:
-        """Errors of the database within are DatabaseUnavailable, and told; `connecting`: those of the system, too."""
+    def watch(self, *, remote: bool = False, committing: bool = False) -> Iterator[None]:
+        """Errors of the database within are DatabaseUnavailable, and told.
+
+        `remote`: those of the system, and deadlines, too. `committing`: nobody knows what became of a lost one.
+        """
         try:
             yield
         except Exception as e:
-            why = words(e) or ("it does not answer" if connecting and isinstance(e, OSError) else None)
+            why = words(e) or (SILENT if remote and isinstance(e, OSError) else None)
             if why is None:
                 raise
-            raise self.happened(why) from e
+            raise self.happened(why, unsure=committing and why in (BROKE, SILENT)) from e
 
-    def happened(self, why: str) -> DatabaseUnavailable:
+    def happened(self, why: str, *, unsure: bool = False) -> DatabaseUnavailable:
         """Tell it, unless it was; the error to raise."""
         now = time.monotonic()
         if self.words is None:
@@ -118,7 +129,7 @@ class Trouble:
         if why not in self._told:
             self._told.add(why)
             log.error("the database cannot be used: %s; requests are refused, and work waits until it can be", why)
-        return DatabaseUnavailable(f"The database cannot be used: {why}")
+        return DatabaseUnavailable(f"The database cannot be used: {why}", unsure=unsure)
 
     def over(self) -> None:
         """It can be written again."""

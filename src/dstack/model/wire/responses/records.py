@@ -21,6 +21,8 @@ class ServerInfo(Answer):
 
 class Health(Answer):
     status: Literal["running"]
+    x_slow: str | None = None
+    """What a database that is slow is waited for. Absent while it is not."""
 
 
 class Orphan(Answer):
