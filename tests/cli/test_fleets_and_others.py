@@ -89,6 +89,16 @@ def test_a_fleet_is_changed_in_place_where_that_is_possible(cli: Cli, server: Wi
     assert server.bodies("fleets/apply")[0]["plan"]["current_resource"]["name"] == "f1"
 
 
+def test_a_fleet_that_is_changed_is_sent_back_without_its_instances(cli: Cli, server: WireServer):
+    current = wire.fleet("f1", "idle", "busy") | {
+        "spec": wire.fleet_spec("f1", nodes={"min": 0, "target": 0, "max": 9})
+    }
+    server.on("fleets/get_plan", wire.fleet_plan(current_resource=current, action="update"))
+    server.on("fleets/apply", wire.fleet())
+    cli.run("apply", "-f", "fleet.dstack.yml", "-y")
+    assert server.bodies("fleets/apply")[0]["plan"]["current_resource"] == current | {"instances": []}
+
+
 def test_any_other_change_of_a_fleet_makes_it_anew(cli: Cli, server: WireServer):
     current = wire.fleet() | {"spec": wire.fleet_spec("f1", idle_duration=5)}
     server.on("fleets/get_plan", wire.fleet_plan(current_resource=current))

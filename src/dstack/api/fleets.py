@@ -23,7 +23,9 @@ class Fleets:
 
     def apply(self, spec: Json, *, current_resource: Json | None = None, force: bool = False) -> Json:
         """Create or update a fleet; `current_resource` is the fleet that the plan showed. Returns the fleet."""
-        plan = {"spec": spec, "current_resource": current_resource}
+        # What was planned for is told by its spec; 10,000 instances would be more than a request may have.
+        seen = current_resource and {**current_resource, "instances": []}
+        plan = {"spec": spec, "current_resource": seen}
         return self._call("apply", {"plan": plan, "force": force}, idempotent=False)
 
     def get(self, name: str | None = None, *, id: str | None = None) -> Json:
