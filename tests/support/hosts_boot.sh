@@ -10,7 +10,16 @@ cd "$root"
 mount -t proc proc proc
 mount --bind "$boot_id" proc/sys/kernel/random/boot_id
 mount --rbind /sys sys
-mount --rbind /dev dev
+# Devices of its own: those that somebody makes on this machine meanwhile are not the host's.
+mount -t tmpfs -o mode=755 tmpfs dev
+mkdir dev/net dev/pts dev/shm
+for device in null zero full random urandom tty ptmx fuse kmsg net/tun; do
+    [ ! -e "/dev/$device" ] || cp -a "/dev/$device" "dev/$device"
+done
+ln -s /proc/self/fd dev/fd
+ln -s fd/0 dev/stdin && ln -s fd/1 dev/stdout && ln -s fd/2 dev/stderr
+mount --bind /dev/pts dev/pts
+mount -t tmpfs -o mode=1777 tmpfs dev/shm
 mount -t tmpfs -o mode=755 tmpfs run
 mount -t tmpfs -o mode=1777 tmpfs tmp
 mkdir -p var/lib/docker mnt/before run/sshd

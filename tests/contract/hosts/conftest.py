@@ -150,7 +150,7 @@ class Reach:
 
     async def ready(self, name: str, id: str = "", **more: Any) -> tuple[str, Onboarded]:
         id, done = await self.onboard(name, id, **more)
-        assert isinstance(done, Onboarded), done
+        assert isinstance(done, Onboarded), done.report.failed
         return id, done
 
     def way(self, id: str) -> tuple[str, RemoteHost, Credentials, PinnedKeys]:

@@ -123,7 +123,7 @@ def test_a_job_goes_on_where_no_new_one_may_come_and_a_drain_waits_for_its_end(l
     draining.wait_for("Waiting for finishing")
     assert lab.product.run("finishing")["status"] == "running"
     host.run("sh", "-c", "docker exec $(docker ps -q) touch /tmp/go")
-    assert "Fleet lab instances 0 drained" in draining.ended(READY_S).out
+    assert "Fleet lab, instance 0: drained" in draining.ended(READY_S).out
     lab.product.wait_status("finishing", "done")
     assert lab.product.cli("logs", "finishing").out == "whole\n"
     lab.product.cli("fleet", "uncordon", "lab", "-i", "0").ok()

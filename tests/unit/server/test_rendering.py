@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from dstack.model.configurations.reading import parse
@@ -13,6 +15,7 @@ from dstack.model.offer import Availability, Gpu, Resources
 from dstack.model.run import RunStatus, RunTerminationReason
 from dstack.server.services.specs import effective_run_spec, read_run_spec
 from dstack.server.services.wire import fleets, jobs, offers, runs, specs
+from dstack.server.services.wire.encoding import encoded, encoded_list
 from dstack.server.services.wire.jobs import Around
 from dstack.server.services.wire.runs import RunView
 from dstack.server.services.wire.values import instant, plain, stamp
@@ -102,7 +105,8 @@ def test_every_instance_is_legal_on_the_wire(status: InstanceStatus, reason: Ins
 def test_every_fleet_is_legal_on_the_wire(status: FleetStatus) -> None:
     row = builders.fleet(blocks="auto", resources={"gpu": "24GB"}, max_price=1.5, status=status)
     rendered = fleets.instance(builders.instance(of=row), "main", [])
-    openapi.check_schema("Fleet-Output", fleets.fleet(row, [rendered], "main"))
+    answer = fleets.fleet(row, encoded_list([encoded(rendered)]), "main")
+    openapi.check_schema("Fleet-Output", json.loads(b"".join(answer.pieces)))
 
 
 @pytest.mark.parametrize("backend", ["local", "sim", "aws", "remote"])
