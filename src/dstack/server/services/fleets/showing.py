@@ -63,8 +63,14 @@ async def _versions(connection: AsyncConnection, fleet_ids: Sequence[str]) -> di
             await asyncio.sleep(0)
     finally:
         cursor.close()  # whoever is cancelled leaves none open, which would keep the file open, too
-    found.sort()
+    found.sort(key=_place)
     return await _grouped(found)
+
+
+def _place(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """By number, then the rows of one instance together, its jobs by age: one without a job has None for it."""
+    fleet_id, num, submitted_at, id_, _version, job_id, _job_version = row
+    return fleet_id, num, id_, submitted_at or 0.0, job_id or ""
 
 
 async def _grouped(rows: Sequence[tuple[Any, ...]]) -> dict[str, list[_Shown]]:
