@@ -78,29 +78,33 @@ async def test_the_sweep_of_a_backend_that_came_back_is_not_taken_for_the_one_be
     assert (await swept(ledger, ref)).next_at == again + FIRST_S[ChoreName.SWEEP]
 
 
-def test_a_text_is_kept_for_exactly_what_it_was_made_of():
+def test_texts_replace_those_of_before_of_the_same_owner_only():
     kept = Kept(Trouble())
-    kept.keep_text("a", ("main", 1), b"one")
-    assert kept.text("a", ("main", 1)) == b"one"
-    assert kept.text("a", ("main", 2)) is None
-    assert kept.text("a", ("other", 1)) is None
-    assert kept.text("b", ("main", 1)) is None
-    kept.keep_text("a", ("main", 2), b"two")
-    assert (kept.text("a", ("main", 2)), kept.text("a", ("main", 1))) == (b"two", None)
+    kept.keep_texts("a", {"1 old": b"one"})
+    kept.keep_texts("b", {"2": b"two"})
+    kept.keep_texts("a", {"1 new": b"one"})
+    assert (kept.texts("a"), kept.texts("b"), kept.texts("c")) == ({"1 new": b"one"}, {"2": b"two"}, {})
 
 
-def test_no_more_texts_are_kept_than_rows_and_the_longest_unused_go_first():
+def test_no_more_texts_are_kept_than_rows_and_those_of_the_longest_unused_go_first():
     kept = Kept(Trouble())
-    for n in range(MOST):
-        kept.keep_text(str(n), (1,), b"")
-    kept.text("0", (1,))
-    kept.keep_text("more", (1,), b"")
-    assert (kept.text("0", (1,)), kept.text("1", (1,)), kept.text("more", (1,))) == (b"", None, b"")
+    kept.keep_texts("a", dict.fromkeys(map(str, range(MOST // 2)), b""))
+    kept.keep_texts("b", dict.fromkeys(map(str, range(MOST // 2)), b""))
+    kept.texts("a")
+    kept.keep_texts("c", {"1": b"", "2": b""})
+    assert (len(kept.texts("a")), len(kept.texts("b")), len(kept.texts("c"))) == (MOST // 2, 0, 2)
+
+
+def test_the_texts_of_one_owner_are_kept_however_many_they_are():
+    kept = Kept(Trouble())
+    kept.keep_texts("a", {"1": b""})
+    kept.keep_texts("b", dict.fromkeys(map(str, range(MOST + 1)), b""))
+    assert (len(kept.texts("a")), len(kept.texts("b"))) == (0, MOST + 1)
 
 
 def test_no_text_is_kept_of_a_database_that_was_away():
     trouble = Trouble()
     kept = Kept(trouble)
-    kept.keep_text("a", (1,), b"one")
+    kept.keep_texts("a", {"1": b"one"})
     trouble.happened("it does not answer")
-    assert kept.text("a", (1,)) is None
+    assert kept.texts("a") == {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import select
@@ -31,7 +31,7 @@ class Kept:
         self._trouble = trouble
         self._troubles = 0
         self._rows: OrderedDict[Ref, Any] = OrderedDict()
-        self._texts: OrderedDict[str, tuple[tuple[Any, ...], bytes]] = OrderedDict()
+        self._texts: OrderedDict[str, Mapping[str, bytes]] = OrderedDict()
 
     def decoded(self, cls: type[R], columns: Any) -> R:
         """The row of a database mapping that has all columns."""
@@ -66,22 +66,18 @@ class Kept:
                 await asyncio.sleep(0)
         return list(rows.values())
 
-    def text(self, id_: str, made_of: tuple[Any, ...]) -> bytes | None:
-        """What was made of the row with this id; None when it was made of anything else, or is not kept.
-
-        `made_of` is all that the text depends on: the versions of all rows, and what is of no row.
-        """
+    def texts(self, of: str) -> Mapping[str, bytes]:
+        """What was made last of the rows of one owner, by all that each text depends on, as their ids and versions."""
         self._forget_after_trouble()
-        found = self._texts.get(id_)
-        if found is None or found[0] != made_of:
-            return None
-        self._texts.move_to_end(id_)
-        return found[1]
+        if of in self._texts:
+            self._texts.move_to_end(of)
+        return self._texts.get(of, {})
 
-    def keep_text(self, id_: str, made_of: tuple[Any, ...], text: bytes) -> None:
-        self._texts[id_] = made_of, text
-        self._texts.move_to_end(id_)
-        if len(self._texts) > MOST:
+    def keep_texts(self, of: str, texts: Mapping[str, bytes]) -> None:
+        """These instead of those before. The longest unused go, while there are more than MOST in all."""
+        self._texts[of] = texts
+        self._texts.move_to_end(of)
+        while len(self._texts) > 1 and sum(map(len, self._texts.values())) > MOST:
             self._texts.popitem(last=False)
 
     def _keep(self, row: R) -> R:
