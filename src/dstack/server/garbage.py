@@ -10,25 +10,28 @@ import asyncio
 import gc
 
 YOUNG = 5_000  # objects made between two looks at the youngest
-MIDDLE = 10  # such looks between two at those that survived one
+MIDDLE = 4  # such looks between two at those that survived one, which takes some 10 ms then
 NEVER = 1_000_000_000
 EVERY_S = 10.0  # what came since the last time is looked at but for the oldest, and set aside
-ALL_EVERY = 360  # so many times: everything, as what was set aside may have died since
+ALL_EVERY = 360  # so many times: everything may be looked at, as what was set aside may have died since
+GROWTH = 1.25  # but only if there is so much more than after the last time: with 10,000 jobs it takes seconds
 
 
-async def collect_seldom(every_s: float = EVERY_S, all_every: int = ALL_EVERY) -> None:
+async def collect_seldom(every_s: float = EVERY_S, all_every: int = ALL_EVERY, growth: float = GROWTH) -> None:
     """Take the collector of this process over, until cancelled: what survives is not looked at again soon."""
     before = gc.get_threshold()
     gc.set_threshold(YOUNG, MIDDLE, NEVER)
-    times = 0
+    times = survivors = 0
     try:
         while True:
-            if times % all_every == 0:
+            if times % all_every == 0 and gc.get_freeze_count() >= survivors * growth:
                 gc.unfreeze()
                 gc.collect()
+                gc.freeze()
+                survivors = gc.get_freeze_count()
             else:
                 gc.collect(1)
-            gc.freeze()
+                gc.freeze()
             times += 1
             await asyncio.sleep(every_s)
     finally:
