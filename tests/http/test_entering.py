@@ -102,6 +102,13 @@ async def test_a_version_by_which_no_server_is_found_is_told_in_the_plan(api: Ap
     ]
 
 
+async def test_a_version_of_windsurf_is_told_to_have_no_effect(api: Api) -> None:
+    plan = await api.call("runs/get_plan", {"run_spec": dev(ide="windsurf", version=f"1.3.11@{'a' * 40}")})
+    assert plan["x_notices"] == [
+        "version: the server of Windsurf is not put in beforehand: Windsurf fetches it when it connects"
+    ]
+
+
 async def test_a_dev_environment_of_the_store_is_read_as_one(api: Api) -> None:
     await api.call("runs/apply", {"plan": {"run_spec": dev(init=["make"])}})
     async with api.parts.database.read() as connection:

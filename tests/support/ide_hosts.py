@@ -45,14 +45,13 @@ def published(arch: str) -> dict[str, bytes]:
     """One version of each IDE, for machines that vendors call `arch`: x64 or arm64."""
     product = json.dumps({"nameShort": "Code", "commit": COMMIT, "date": "2024-11-13"}, indent="\t")
     code = archive(f"vscode-server-linux-{arch}", node="#!/bin/sh\n", **{"product.json": product})
-    other = archive(f"vscode-reh-linux-{arch}", node="#!/bin/sh\n")
+    cursor = archive(f"vscode-reh-linux-{arch}", node="#!/bin/sh\n")
     zed = {"x64": "x86_64", "arm64": "aarch64"}[arch]
     return {
         f"/vscode/commit:{COMMIT}/server-linux-{arch}/stable": code,
         f"/vscode/{NUMBER}/server-linux-{arch}/stable": code,
         f"/vscode/commit:{COMMIT}/cli-alpine-{arch}/stable": archive("", code="#!/bin/sh\n"),
-        f"/cursor/{COMMIT}/linux/{arch}/cursor-reh-linux-{arch}.tar.gz": other,
-        f"/windsurf/linux-reh-{arch}/stable/{COMMIT}/windsurf-reh-linux-{arch}-{NUMBER}.tar.gz": other,
+        f"/cursor/{COMMIT}/linux/{arch}/cursor-reh-linux-{arch}.tar.gz": cursor,
         f"/zed/stable/{NUMBER}/zed-remote-server-linux-{zed}.gz": gzip.compress(b"#!/bin/sh\n"),
     }
 

@@ -78,8 +78,8 @@ def test_hosts_that_do_not_answer_hold_up_nothing(developing: Product, hosts: Id
 
 
 def test_a_version_that_its_vendor_does_not_have_is_told_and_fails_nothing(developing: Product):
-    developed(developing, "none", "ide: windsurf", f"version: 9.9.9@{COMMIT}")
-    log = logged(developing, "none", "Windsurf server")
-    assert "Windsurf server 9.9.9: not put in beforehand: " in log and "404" in log
+    developed(developing, "none", "ide: cursor", f"version: 9.9.9@{'f' * 40}")
+    log = logged(developing, "none", "Cursor server")
+    assert "Cursor server 9.9.9: not put in beforehand: " in log and "404" in log
     assert developing.run("none")["status"] == "running"
     stopped(developing, "none")

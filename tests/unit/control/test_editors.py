@@ -62,7 +62,6 @@ def said(output: str) -> str:
 PLACES = {
     "vscode": (COMMIT, ".vscode-server/cli/servers/Stable-{}/server/node", "VS Code server 0123456789"),
     "cursor": (f"{NUMBER}@{COMMIT}", ".cursor-server/bin/linux-" + ARCH + "/{}/node", "Cursor server 1.95.3"),
-    "windsurf": (f"{NUMBER}@{COMMIT}", ".windsurf-server/bin/{}/node", "Windsurf server 1.95.3"),
     "zed": (f"{NUMBER}+stable.7", ".zed_server/zed-remote-server-stable-1.95.3+stable.7", "Zed server 1.95.3+stable.7"),
 }
 
@@ -150,8 +149,8 @@ def test_what_is_in_the_image_or_on_a_volume_already_is_not_fetched(hosts: IdeHo
 
 
 def test_without_a_mirror_it_is_fetched_from_its_vendor():
-    command = put_in("windsurf", ServerVersion("1.3.11", COMMIT), None)
-    assert HOSTS["windsurf"] in command and all(host.startswith("https://") for host in HOSTS.values())
+    command = put_in("cursor", ServerVersion(NUMBER, COMMIT), None)
+    assert HOSTS["cursor"] in command and all(host.startswith("https://") for host in HOSTS.values())
 
 
 def test_a_version_that_says_nothing_to_its_vendor_leaves_the_job_as_it_is():
@@ -161,5 +160,6 @@ def test_a_version_that_says_nothing_to_its_vendor_leaves_the_job_as_it_is():
 
     assert asked(ide="cursor", version="1.7.3") is None
     assert asked(ide="vscode") is None
+    assert asked(ide="windsurf", version=f"{NUMBER}@{COMMIT}") is None  # which fetches its server itself
     found = asked(ide="vscode", version=f"{NUMBER}@{COMMIT}")
     assert found is not None and (found.name, found.number, found.commit) == ("vscode", NUMBER, COMMIT)

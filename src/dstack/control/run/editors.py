@@ -13,7 +13,6 @@ from dstack.values.ide import ServerVersion, ide_name
 HOSTS = {
     "vscode": "https://update.code.visualstudio.com",
     "cursor": "https://downloads.cursor.com/production",
-    "windsurf": "https://windsurf-stable.codeiumdata.com",
     "zed": "https://zed.dev/api/releases",
 }
 
@@ -83,14 +82,6 @@ fetch "$hosts/$commit/linux/$arch/cursor-reh-linux-$arch.tar.gz" "$work/server.t
 unpack "$work/server.tgz" "$work/server" 1
 put "$work/server" "$target"
 """
-_WINDSURF = """\
-of_glibc
-target=$HOME/.windsurf-server/bin/$commit
-at "$HOME/.windsurf-server" "$target"
-fetch "$hosts/linux-reh-$arch/stable/$commit/windsurf-reh-linux-$arch-$number.tar.gz" "$work/server.tgz"
-unpack "$work/server.tgz" "$work/server" 1
-put "$work/server" "$target"
-"""
 _ZED = """\
 target=$HOME/.zed_server/zed-remote-server-stable-$number
 at "$HOME/.zed_server" "$target"
@@ -99,7 +90,7 @@ fetch "$hosts/stable/${number%%+*}/zed-remote-server-linux-$arch.gz" "$work/serv
 gzip -d "$work/server.gz" 2>"$work/said" && chmod 755 "$work/server" || give_up
 put "$work/server" "$target"
 """
-_STEPS = {"vscode": _VSCODE, "cursor": _CURSOR, "windsurf": _WINDSURF, "zed": _ZED}
+_STEPS = {"vscode": _VSCODE, "cursor": _CURSOR, "zed": _ZED}
 _READY = "ready 'is in place, the first connection need not fetch it'\n"
 
 

@@ -11,7 +11,7 @@ from dstack.model.configurations.base import RunConfiguration
 from dstack.model.configurations.parts import PortMapping
 from dstack.values.duration import parse_off_duration
 from dstack.values.grammar import Invalid, show
-from dstack.values.ide import ServerVersion, server_version
+from dstack.values.ide import ServerVersion, is_put_in, server_version
 
 
 def _inactivity(value: Any) -> int | None:
@@ -38,7 +38,9 @@ class DevEnvironmentConfiguration(RunConfiguration):
     @property
     def server(self) -> ServerVersion | None:
         """The server of the IDE that is put in beforehand; None where none is named."""
-        return None if self.ide is None or self.version is None else server_version(self.ide, self.version)
+        if self.ide is None or self.version is None or not is_put_in(self.ide):
+            return None
+        return server_version(self.ide, self.version)
 
     @model_validator(mode="after")
     def _session_agrees(self) -> Self:
@@ -46,7 +48,7 @@ class DevEnvironmentConfiguration(RunConfiguration):
             raise Invalid("is not supported for a dev environment, expected `init` for commands", at=("entrypoint",))
         if self.version is not None and self.ide is None:
             raise Invalid("`version` requires `ide` to be set", at=("version",))
-        if self.ide == "windsurf" and self.version is not None and self.server is None:
+        if self.ide == "windsurf" and self.version is not None and server_version(self.ide, self.version) is None:
             raise Invalid(
                 f"{show(self.version)} is not a version of windsurf, expected `VERSION@COMMIT`", at=("version",)
             )
