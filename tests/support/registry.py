@@ -1,4 +1,4 @@
-"""A registry on loopback that asks for a password, with one image in it."""
+"""A registry on loopback, which asks for a password unless told otherwise, with one image in it."""
 
 from __future__ import annotations
 
@@ -51,10 +51,12 @@ MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 @asynccontextmanager
-async def registry(noise: int = 300_000, gate: threading.Event | None = None) -> AsyncIterator[str]:
+async def registry(
+    noise: int = 300_000, gate: threading.Event | None = None, *, public: bool = False
+) -> AsyncIterator[str]:
     """The address of a registry with the image `team/app:1`, whose layers are `noise` bytes and a little more.
 
-    Of the largest layer it gives one half, and the other once `gate` is open.
+    Of the largest layer it gives one half, and the other once `gate` is open. `public`: without a password.
     """
     manifest, blobs = image(noise)
     largest = max(len(blob) for blob in blobs.values())
@@ -68,7 +70,7 @@ async def registry(noise: int = 300_000, gate: threading.Event | None = None) ->
         method, path, _ = head.split(" ", 2)
         status, kind, body = "200 OK", "application/json", b"{}"
         extra = ""
-        if LOGIN not in head:
+        if not public and LOGIN not in head:
             status, body = "401 Unauthorized", b'{"errors": [{"code": "UNAUTHORIZED", "message": "who are you"}]}'
             extra = 'WWW-Authenticate: Basic realm="test"\r\n'
         elif "/manifests/" in path:

@@ -35,6 +35,7 @@ Facts = Dict[str, Any]  # an engine's answer
 ENGINE_AGAIN_S = (0.2, 2.0)  # between tries while the engine is away: from, to
 KILL_AGAIN_S = 5.0
 KILLED = (129, 130, 137, 143)
+UNKNOWN = 255  # what the engine says of a container whose end nobody saw
 ELSEWHERE_S = 15.0  # an engine that stops its containers gives them 10 s, then it goes itself
 GONE = (404, 409)  # not there, or not running, or just being removed: what was wanted is so
 
@@ -167,7 +168,7 @@ class DockerRuntime:
             await asyncio.sleep(KILL_AGAIN_S)
 
     async def _until_end(self, task: Task) -> tuple[Optional[Facts], bool]:
-        """(the container when it has ended, or None when it is gone; whether the engine was away meanwhile)."""
+        """(the container when it has ended, or None when it is gone; whether the engine went and took it along)."""
         away = False
         ended_at = 0.0  # when it was seen that somebody else had ended it
         pause = ENGINE_AGAIN_S[0]
@@ -176,7 +177,7 @@ class DockerRuntime:
             try:
                 facts = await self._container(task)
                 if facts is None or (away and not facts["State"]["Running"]):
-                    return facts, away
+                    return facts, away and not await self._ended_by_itself(facts)
                 if not facts["State"]["Running"] and not (ended_at and time.monotonic() < ended_at + ELSEWHERE_S):
                     if ended_at or not await self._killed_elsewhere(task, facts):
                         return facts, False
@@ -194,6 +195,13 @@ class DockerRuntime:
                 away = True
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, ENGINE_AGAIN_S[1])
+
+    async def _ended_by_itself(self, facts: Optional[Facts]) -> bool:
+        """Whether the job came to its own end while the engine was away: with live-restore nobody ends it then. What a
+        signal ended may be an engine's doing that had no live-restore yet, and a lost code is told as UNKNOWN."""
+        if facts is None or facts["State"]["ExitCode"] in (*KILLED, UNKNOWN):
+            return False
+        return bool((await self._docker.json("GET", "/info")).get("LiveRestoreEnabled"))
 
     async def _killed_elsewhere(self, task: Task, facts: Facts) -> bool:
         """Whether somebody else ended the container: a person, or the engine on its own way down. Who it was shows soon

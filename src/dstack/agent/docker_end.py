@@ -19,7 +19,8 @@ Output = Union[Keeping, StreamOutput]
 
 
 def ending_of(task: Task, facts: Optional[Dict[str, Any]], engine_was_away: bool, output: Output) -> Ending:
-    """`facts` is the engine's inspection of the ended container; None when it is gone."""
+    """`facts` is the engine's inspection of the ended container; None when it is gone. `engine_was_away`: it took the
+    container along."""
     rebooted = task.boot_id != processes.boot_id()
     if facts is None:
         if output.exceeded.is_set():
@@ -37,6 +38,8 @@ def ending_of(task: Task, facts: Optional[Dict[str, Any]], engine_was_away: bool
         limit = int((facts.get("HostConfig") or {}).get("Memory") or 0)
         end.message = "The job used more memory than its limit of %d bytes" % limit if limit else "Out of memory"
         return end
+    if rebooted or engine_was_away:
+        end.exit_code = None  # the container's is that of what ended it, not the job's
     if rebooted:
         return _failed(end, HOST_REBOOTED, "The machine was restarted while the job ran")
     if engine_was_away:

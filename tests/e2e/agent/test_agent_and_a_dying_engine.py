@@ -74,9 +74,12 @@ async def test_with_live_restore_a_job_outlives_restarts_of_the_engine_and_its_d
     async with own_engine(tmp_path, zipapp, "--live-restore") as (engine, live):
         spec = live.spec(COUNT)
         await live.client.put_task(spec)
-        for line, number in ((99, signal.SIGTERM), (199, signal.SIGKILL), (299, signal.SIGKILL)):
+        for line, number in ((99, signal.SIGTERM), (199, signal.SIGKILL), (299, signal.SIGKILL), (399, signal.SIGKILL)):
             await live.log_holds(spec.id, b"line %d\n" % line)
+            first_process = _first_process(engine, spec.id)
             await asyncio.to_thread(engine.stop, number)
+            if line == 399:  # the job comes to its end meanwhile
+                await _gone(first_process)
             if line == 299:  # the agent goes, too
                 live.kill()
                 await asyncio.to_thread(engine.start)
@@ -88,6 +91,17 @@ async def test_with_live_restore_a_job_outlives_restarts_of_the_engine_and_its_d
         assert (report.state, report.exit_code) == (EXITED, 5)
 
 
+def _first_process(engine: Engine, task_id: str) -> int:
+    return call(engine.url, "GET", f"/containers/dstack-{task_id}/json")["State"]["Pid"]
+
+
+async def _gone(pid: int) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
 async def test_without_live_restore_a_job_ends_with_its_engine_and_is_not_started_again(tmp_path: Path, zipapp: Path):
     async with own_engine(tmp_path, zipapp) as (engine, live):
         for number in (signal.SIGKILL, signal.SIGTERM):
@@ -97,7 +111,7 @@ async def test_without_live_restore_a_job_ends_with_its_engine_and_is_not_starte
             await asyncio.to_thread(engine.stop, number)
             await asyncio.to_thread(engine.start)
             report, log = await live.finish(spec.id)
-            assert (report.state, report.reason) == (FAILED, "engine_restarted")
+            assert (report.state, report.reason, report.exit_code) == (FAILED, "engine_restarted", None)
             assert EXPECTED.startswith(log) and b"line 99\n" in log
             state = call(engine.url, "GET", f"/containers/dstack-{spec.id}/json")["State"]
             assert not state["Running"]

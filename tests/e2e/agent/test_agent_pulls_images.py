@@ -1,10 +1,12 @@
-"""Pulling from a registry that asks for a password, over HTTP on this machine."""
+"""Pulling from a registry over HTTP on this machine: its password, and an agent that dies meanwhile."""
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
-from dstack.agentapi.wire import FAILED, IMAGE_PULL, RegistryAuth
+from dstack.agentapi.wire import FAILED, IMAGE_PULL, PULLING, RegistryAuth
 from support.docker_engine import call
 from support.registry import registry
 
@@ -31,3 +33,21 @@ async def test_a_wrong_password_fails_the_pull_and_is_not_shown(docker_agent):
         report, _ = await docker_agent.run("echo never", image=f"{address}/team/app:1", registry_auth=auth)
     assert (report.state, report.reason) == (FAILED, IMAGE_PULL)
     assert f"{address}/team/app:1" in report.message and "wrong-password" not in report.message
+
+
+async def test_an_agent_killed_during_a_pull_starts_the_job_once_when_the_image_is_there(docker_agent):
+    gate = threading.Event()
+    async with registry(gate=gate, public=True) as address:
+        name = f"{address}/team/app:1"
+        spec = docker_agent.spec("echo pulled; exit 6", image=name)
+        await docker_agent.client.put_task(spec)
+        for _ in range(3):
+            await docker_agent.state_is(spec.id, PULLING)
+            docker_agent.kill()
+            await docker_agent.start()
+        assert (await docker_agent.report(spec.id)).state == PULLING
+        gate.set()
+        report, log = await docker_agent.finish(spec.id)
+        assert (report.state, report.exit_code, log) == ("exited", 6, b"pulled\n"), report
+        await docker_agent.client.delete(spec.id, len(log))
+        call(docker_agent.docker_host, "DELETE", f"/images/{name}?force=1")

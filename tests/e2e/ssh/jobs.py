@@ -43,3 +43,11 @@ async def until_it(client: AgentClient, id: str, holds: Callable[[TaskReport], b
 
 async def log(client: AgentClient, id: str) -> str:
     return (await client.logs(id, 0)).data.decode().replace("\r\n", "\n")
+
+
+async def printed(client: AgentClient, id: str, wanted: str) -> None:
+    """Wait until the job has printed that."""
+    deadline = time.monotonic() + PATIENCE_S
+    while wanted not in (seen := await log(client, id)):
+        assert time.monotonic() < deadline, seen
+        await asyncio.sleep(0.1)

@@ -73,6 +73,7 @@ async def test_a_host_that_is_off_is_unreachable_and_comes_back_after_its_reboot
     id, done = await reach.ready(host)
     client = await reach.client(id)
     job = await jobs.start(client, "echo before; sleep 600")
+    await jobs.printed(client, job, "before\n")
     host.power_off()
     try:
         await reach.ssh.forget(id)  # as after keepalives that nobody answered
@@ -84,7 +85,8 @@ async def test_a_host_that_is_off_is_unreachable_and_comes_back_after_its_reboot
     await answers(client)
     assert (await client.host()).boot_id != done.facts.boot_id
     report = await jobs.until(client, job, ENDED)
-    assert (report.state, report.reason) == ("failed", HOST_REBOOTED)
+    assert (report.state, report.reason, report.exit_code) == ("failed", HOST_REBOOTED, None)
+    assert await jobs.log(client, job) == "before\n"
     await client.aclose()
 
 

@@ -77,11 +77,15 @@ def _put_older_agent(host: TestHost, folder: Path) -> None:
 
 
 def test_a_reboot_is_told_from_a_network_cut_and_ends_what_ran(lab: Lab) -> None:
-    file = lab.task("doomed", "sleep 1000", on="host-c")
+    file = lab.task("doomed", 'i=0; while true; do i=$((i+1)); echo "line $i"; sleep 0.05; done', on="host-c")
     lab.product.cli("apply", "-y", "-d", "-f", file).ok()
-    lab.product.wait_status("doomed", "running")
+    eventually(lambda: "line 20\n" in lab.product.cli("logs", "doomed").out, READY_S, lambda: "it prints nothing")
     lab.hosts["host-c"].reboot()
-    lab.product.wait_status("doomed", "failed", deadline_s=READY_S)
+    run = lab.product.wait_status("doomed", "failed", deadline_s=READY_S)
+    (ended,) = run["jobs"][0]["job_submissions"]
+    assert ended["exit_status"] is None and "The host was rebooted" in ended["termination_reason_message"]
+    log = lab.product.cli("logs", "doomed").out
+    assert "line 20\n" in log and "".join(f"line {i}\n" for i in range(1, log.count("\n") + 2)).startswith(log)
     lab.until_unreachable("lab", "host-c", wanted=False)
     events = lab.product.cli("event", "--within-fleet", "lab").ok().out
     assert "rebooted and answers again" in events
