@@ -23,12 +23,13 @@ from typing import Callable, NoReturn
 from dstack.agent.docker_logs import JsonFileTail, LogSink
 from dstack.agent.logfile import NO_SPACE
 from dstack.agent.notices import Notices
-from dstack.agent.terminal import read_batch
+from dstack.agent.terminal import open_named, read_batch
 
 OVER_QUOTA = "over_quota"
 LOOK_S = 5.0  # at whether the task's folder is still there
 LOOK_UNTOLD_S = 0.05  # at the engine's file where the kernel does not tell of changes
-DRAIN_S = 10.0  # after the container's end nobody holds its terminal any more
+DRAIN_S = 10.0  # without a word: after the container's end nobody but strangers holds its terminal any more
+OTHERS_BYTES = 1024**2  # what comes after so many is theirs: far less of the container's own is on the way
 AGAIN_S, AGAIN_MOST_S = 0.05, 5.0  # between a worker's death and the next one's start
 WORKED_S = 60.0  # one that lived so long did not die of what it found at its start
 KEPT_ALIVE = -900  # out of memory: the job goes first
@@ -107,13 +108,13 @@ class Keeper:
                 self._notices = Notices.of_folder(os.path.dirname(path))  # before the first look: nothing is missed
                 self._tail, self._more = JsonFileTail(path, self._sink), True
 
-    def _copy_terminal(self) -> bool:
-        """True when nobody can print to it any more."""
+    def _copy_terminal(self) -> tuple[int, bool]:
+        """(how many bytes; whether nobody can print to it any more)."""
         data, closed = read_batch(self._master)
         if data:
             self._sink.take(data, time.time())
             self._poke()
-        return closed
+        return len(data), closed
 
     def _step(self) -> bool:
         """A piece of the engine's record; False when there was none."""
@@ -126,9 +127,12 @@ class Keeper:
         """The container has ended: what it printed is on the way, and nothing follows."""
         if self._master >= 0:
             os.close(self._slave)
-            deadline = time.monotonic() + DRAIN_S
-            while not self._copy_terminal() and time.monotonic() < deadline:
-                select.select([self._master], [], [], 0.1)
+            left = OTHERS_BYTES
+            while left > 0 and select.select([self._master], [], [], DRAIN_S)[0]:
+                size, closed = self._copy_terminal()
+                if closed:
+                    break
+                left -= size
         while self._step():
             pass
 
@@ -169,7 +173,7 @@ def _work_until_done(work: Callable[[int], None], slave: int) -> None:
         pause_s = AGAIN_S if time.monotonic() - began > WORKED_S else min(pause_s * 2, AGAIN_MOST_S)
         time.sleep(pause_s)
         if terminal:
-            slave = os.open(terminal, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+            slave = open_named(terminal)
 
 
 def _work(work: Callable[[int], None], slave: int) -> NoReturn:

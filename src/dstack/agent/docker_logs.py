@@ -24,6 +24,9 @@ POSITION = struct.Struct(
 )  # inode, offset in that file, log length, index length, a carriage return is held back
 MARK = struct.Struct(">QI")  # behind it: the offset again, and a sum of what stands before it in that file
 MARK_BYTES = 256
+END = struct.Struct(">QB")  # behind that: bytes lost to a full disk and not told yet, and the flags below
+END_AT = POSITION.size + MARK.size
+WHOLE, CUT = 1, 2  # all there will be was taken; what came before a new start of the keeper may be missing
 GAP = (
     b"[dstack] An unknown number of bytes of log were lost: the job printed more than the engine keeps (%d MB) unread\n"
 )
@@ -42,9 +45,10 @@ class LogSink:
     """
 
     def __init__(self, directory: str, quota_bytes_per_hour: int):
-        self._log = LogWriter(directory)
         self._fd = os.open(os.path.join(directory, "log.pos"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        stored = os.pread(self._fd, POSITION.size + MARK.size, 0)
+        stored = os.pread(self._fd, END_AT + END.size, 0)
+        lost, self._flags = _end_of(stored) or (0, 0)
+        self._log = LogWriter(directory, lost)
         self.inode, self.offset, size, index_size, held = (
             POSITION.unpack_from(stored) if len(stored) >= POSITION.size else (0, 0, 0, 0, 0)
         )
@@ -54,10 +58,13 @@ class LogSink:
         self.quota = Quota(quota_bytes_per_hour)
         self.quota.take(logfile.written_since(directory, time.time() - 3600.0), time.time())
         self.over_quota = False
+        self._flags &= ~WHOLE
+        self.commit(self.inode, self.offset, self.mark)  # room for it is taken while there is some
 
     @property
-    def size(self) -> int:
-        return self._log.size
+    def lost(self) -> int:
+        """Bytes for which the disk had no room and which are not told in the log."""
+        return self._log.lost
 
     def write(self, data: bytes, at: float) -> None:
         data = (self._held + data).replace(b"\r\n", b"\n")
@@ -77,7 +84,7 @@ class LogSink:
     def commit(self, inode: int, offset: int, mark: int = 0) -> None:
         self.inode, self.offset, self.mark = inode, offset, mark
         record = POSITION.pack(inode, offset, self._log.size, self._log.index_size, bool(self._held))
-        record += MARK.pack(offset, mark)
+        record += MARK.pack(offset, mark) + END.pack(self._log.lost, self._flags)
         try:
             os.pwrite(self._fd, record, 0)
         except OSError as e:
@@ -89,8 +96,9 @@ class LogSink:
         if self._held:
             held, self._held = self._held, b""
             self._put(held, time.time())
-            self.commit(self.inode, self.offset, self.mark)
-        self._log.sync()
+        self._log.finish(time.time())
+        self._flags |= WHOLE
+        self.commit(self.inode, self.offset, self.mark)
 
     def close(self) -> None:
         self._log.close()
@@ -102,6 +110,28 @@ class LogSink:
         allowed = self.quota.take(len(data), at)
         self._log.write(data[:allowed], at)
         self.over_quota = allowed < len(data)
+
+
+def end_of(directory: str) -> Optional[Tuple[int, int]]:
+    """(bytes lost and not told, flags) as the log's writer left them; None before the first, or of one of before."""
+    try:
+        with open(os.path.join(directory, "log.pos"), "rb") as f:
+            return _end_of(f.read(END_AT + END.size))
+    except FileNotFoundError:
+        return None
+
+
+def set_flags(directory: str, flags: int) -> None:
+    """To be called while nobody writes the log."""
+    lost, _ = end_of(directory) or (0, 0)
+    fd = os.open(os.path.join(directory, "log.pos"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(fd, END.pack(lost, flags), END_AT)
+    except OSError as e:
+        if e.errno not in logfile.NO_SPACE:
+            raise
+    finally:
+        os.close(fd)
 
 
 class JsonFileTail:
@@ -273,8 +303,12 @@ def _mark_of(stored: bytes, offset: int) -> int:
     """0 where an agent of before wrote the position and not the mark."""
     if len(stored) < MARK.size:
         return 0
-    of, mark = MARK.unpack(stored)
+    of, mark = MARK.unpack_from(stored)
     return mark if of == offset else 0
+
+
+def _end_of(stored: bytes) -> Optional[Tuple[int, int]]:
+    return END.unpack_from(stored, END_AT) if len(stored) >= END_AT + END.size else None
 
 
 def _close_all(files: List[Tuple[int, int]]) -> None:

@@ -40,6 +40,7 @@ class StreamOutput:
             await self._copy()
             self._sink.finish()
         finally:
+            self._task.log_lost = self._sink.lost
             self._sink.close()
         self._task.log_grew.fire()
 

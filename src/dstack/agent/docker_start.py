@@ -155,17 +155,19 @@ class Start:
                 await self._docker.json("POST", path)
                 return
             except EngineError as e:
-                if not self._can_do_without(e.message):
+                if not await self._can_do_without(e.message):
                     raise TaskFailed(START_FAILED, "The container cannot be started: %s" % _plain(e.message)) from None
+            host.changed(task)  # an agent that finds the next container running must not look for the terminal
             await remove_container(self._docker, task)
             await self._create(task, spec, image, host)
 
-    def _can_do_without(self, trouble: str) -> bool:
+    async def _can_do_without(self, trouble: str) -> bool:
         """Whether the engine failed for want of something that the next try does not ask for."""
         if self._init and "docker-init" in trouble:
             self._init = False  # an engine installed without its init
         elif self._terminal and TERMINAL_IN_CONTAINER in trouble:
             self._terminal = ""  # one that cannot mount it
+            await self._keeping.do_without_terminal()
         else:
             return False
         return True

@@ -193,13 +193,14 @@ class Holder:
         self._finish(code, self.reason, self.message)
 
     def _finish(self, code: int | None, reason: str, message: str) -> None:
-        self.log.sync()
+        self.log.finish(time.time())
         record = {
             "exit_code": code,
             "reason": reason,
             "message": message[:1000],
             "finished_at": time.time(),
             "log_size": self.log.size,
+            "log_lost": self.log.lost,
             "cpu_us": int(sum(os.times()[:4]) * 1_000_000),
         }
         data = json.dumps(record).encode().ljust(EXIT_ROOM)

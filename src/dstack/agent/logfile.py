@@ -47,14 +47,15 @@ class Quota:
 class LogWriter:
     """Appends to `log` and `log.idx` in a folder. One writer at a time, for good."""
 
-    def __init__(self, directory: str):
+    def __init__(self, directory: str, lost: int = 0):
+        """`lost`: of the writer before this one, not told yet."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._log = os.open(os.path.join(directory, "log"), flags, 0o600)
         self._index = os.open(os.path.join(directory, "log.idx"), flags, 0o600)
         self.size = os.fstat(self._log).st_size
         self.index_size = os.fstat(self._index).st_size
         self._last_mark = -1.0
-        self._lost = 0
+        self.lost = lost  # bytes for which there was no room, not told yet
 
     def truncate(self, size: int, index_size: int) -> None:
         """Forget what was written beyond the lengths that the caller had committed."""
@@ -65,15 +66,13 @@ class LogWriter:
 
     def write(self, data: bytes, at: float) -> None:
         """Append. Bytes for which the disk has no room are counted, and told in the log as soon as it has."""
-        if self._lost:
-            data = b"\n[dstack] %d bytes of log were lost: the disk was full\n" % self._lost + data
-        written = self._append(data, at)
-        if written < len(data):
-            if self._lost and not written:
-                data = data[data.index(b"full\n") + 5 :]  # the note itself is no output of the job
-            self._lost += len(data) - written
-        elif self._lost:
-            self._lost = 0
+        written = self._append(data, at) if self._told(at) else 0
+        self.lost += len(data) - written
+
+    def finish(self, at: float) -> None:
+        """Nothing more will come. `lost` is then 0, or there is no room for the word of it either."""
+        self._told(at)
+        self.sync()
 
     def sync(self) -> None:
         try:
@@ -85,6 +84,18 @@ class LogWriter:
     def close(self) -> None:
         os.close(self._log)
         os.close(self._index)
+
+    def _told(self, at: float) -> bool:
+        """False when something was lost and the log has no room for the word of it."""
+        if not self.lost:
+            return True
+        before = self.size, self.index_size
+        line = b"\n[dstack] %s\n" % lost_words(self.lost).encode()
+        if self._append(line, at) < len(line):
+            self.truncate(*before)
+            return False
+        self.lost = 0
+        return True
 
     def _append(self, data: bytes, at: float) -> int:
         offset = self.size
@@ -111,6 +122,27 @@ class LogWriter:
         if self.index_size % RECORD.size:  # a torn record would shift all that follow
             self.index_size -= self.index_size % RECORD.size
             os.ftruncate(self._index, self.index_size)
+
+
+def lost_words(count: int) -> str:
+    return "%d bytes of log were lost: the disk was full" % count
+
+
+def note(directory: str, words: str, at: float) -> bool:
+    """Say something at the end of a log that nobody writes any more, once; False when there is no room for it."""
+    line = ("[dstack] %s\n" % words).encode()
+    end = read(directory, max(0, size(directory) - len(line)), len(line))
+    if end == line:
+        return True
+    writer = LogWriter(directory)
+    try:
+        before = writer.size, writer.index_size
+        writer.write(line if end.endswith(b"\n") or not end else b"\n" + line, at)
+        if writer.lost:
+            writer.truncate(*before)
+        return not writer.lost
+    finally:
+        writer.close()
 
 
 def read(directory: str, offset: int, limit: int) -> bytes:

@@ -35,6 +35,7 @@ TRANSITIONS = {
     EXITED: (),
     FAILED: (),
 }
+MACHINE_RESTARTED = "the machine was restarted"
 MAX_GRACE_S = 10 * 365 * 24 * 3600.0
 UNENDED = (PENDING, PULLING, CREATING, RUNNING, STOPPING)
 
@@ -83,6 +84,9 @@ class Task:
     boot_id: str = ""
     stop: Optional[StopOrder] = None
     memo: Dict[str, Any] = field(default_factory=dict)
+    # What its log does not say yet: bytes for which the disk had no room, and why its end may be missing.
+    log_lost: int = 0
+    log_cut: str = ""
     # Fired when the log has grown, or when the task has ended.
     log_grew: Wakeup = field(default_factory=Wakeup)
     # Fired when the task is told to stop.
@@ -121,14 +125,21 @@ class Task:
         self.stop_ordered.fire()
 
     def end(self, ending: Ending) -> None:
-        """Settle the final state: a stop request explains the end, unless a limit had ended the job before."""
+        """Settle the final state: a stop request explains the end, unless a limit had ended the job before.
+
+        A log of which something is missing says so at its end, or the report does where the disk has no room for that.
+        """
         r = self.report
+        said = [logfile.lost_words(self.log_lost)] if self.log_lost else []
+        said += ["The end of this log may be missing: " + self.log_cut] if self.log_cut else []
+        unsaid = [words for words in said if not logfile.note(self.directory, words, time.time())]
         r.exit_code = ending.exit_code
         r.reason, r.message = ending.reason, ending.message
         r.finished_at = ending.finished_at or time.time()
         r.log_size = logfile.size(self.directory)
         if self.stop is not None and ending.reason not in (OOM, LOG_QUOTA):
             r.reason, r.message = self.stop.reason, self.stop.message
+        r.message = ". ".join(filter(None, [r.message, *unsaid]))
         failed = ending.failed or self.stop is not None or ending.exit_code is None
         self.move(FAILED if failed else EXITED)
         self.log_grew.fire()

@@ -13,7 +13,7 @@ from dstack.agent import archives, mounts, processes
 from dstack.agent.companion import Companion
 from dstack.agent.gpu_options import of_process
 from dstack.agent.gpus import Gpus
-from dstack.agent.machine import Ending, Task, TaskFailed
+from dstack.agent.machine import MACHINE_RESTARTED, Ending, Task, TaskFailed
 from dstack.agent.process_job import (
     choose_cpus,
     command,
@@ -104,6 +104,7 @@ class ProcessRuntime:
         if record is not None:
             code = record.get("exit_code")
             task.memo["cpu_us"] = record.get("cpu_us", 0)
+            task.log_lost = int(record.get("log_lost") or 0)
             return Ending(
                 code,
                 record.get("reason", ""),
@@ -112,8 +113,10 @@ class ProcessRuntime:
                 failed=bool(record.get("reason")),
             )
         if task.boot_id != processes.boot_id():
+            task.log_cut = MACHINE_RESTARTED
             raise TaskFailed(HOST_REBOOTED, "The machine was restarted while the job ran")
         await self.kill(task)
+        task.log_cut = "the process that kept it was killed"
         trouble = self._holder(task).trouble
         raise TaskFailed(EXECUTOR_ERROR, "The process that held the job's terminal %s" % trouble)
 

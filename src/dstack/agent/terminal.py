@@ -30,6 +30,11 @@ def open_terminal() -> tuple[int, int]:
     return master, slave
 
 
+def open_named(name: str) -> int:
+    """The side for programs of the terminal that is called so."""
+    return os.open(name, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def read_batch(master: int) -> tuple[bytes, bool]:
     """(what was printed, at most about BATCH_BYTES; whether the last program that could print has closed it).
 

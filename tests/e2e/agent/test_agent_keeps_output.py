@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
+import io
 import os
 import signal
+import sys
+import tarfile
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +19,7 @@ import pytest
 
 from dstack.agent.processes import table
 from dstack.agentapi.wire import FAILED, RUNNING
-from support.docker_engine import call
+from support.docker_engine import add_busybox, call, import_tar
 from support.live_agent import LiveAgent
 
 pytestmark = pytest.mark.docker
@@ -45,6 +50,24 @@ def keepers(task_id: str) -> list[int]:
         if b"keep" in arguments and any(part.endswith(task_id.encode()) for part in arguments):
             found.append(row.pid)
     return found
+
+
+def kill_all(pids: list[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def runs(agent: LiveAgent, task_id: str) -> bool:
+    return call(agent.docker_host, "GET", f"/containers/dstack-{task_id}/json")["State"]["Running"]
+
+
+def unread(fifo: Path) -> int:
+    """How many bytes wait in it."""
+    fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+    finally:
+        os.close(fd)
 
 
 async def test_what_a_job_prints_while_no_agent_runs_is_in_its_log_already(docker_agent):
@@ -105,15 +128,75 @@ async def test_the_death_of_either_process_that_keeps_the_output_costs_the_job_n
         assert (report.exit_code, sorted(log.split())) == (4, [b"one", b"three", b"two"])
 
 
-async def test_the_death_of_both_processes_that_keep_the_output_is_told_and_ends_the_job(docker_agent):
-    spec = docker_agent.spec("echo up; sleep 600")
+async def test_the_death_of_both_processes_that_keep_the_output_costs_the_job_nothing(docker_agent):
+    spec = docker_agent.spec(f"trap 'echo two; echo three >/dev/tty; exit 4' INT; echo one; {FOR_EVER}")
+    await docker_agent.client.put_task(spec)
+    await docker_agent.log_holds(spec.id, b"one")
+    before = keepers(spec.id)
+    kill_all(before)
+    await until(lambda: len(set(keepers(spec.id)) - set(before)) == 2, "another keeper")
+    interrupt(docker_agent, spec.id)
+    report, log = await docker_agent.finish(spec.id)
+    assert (report.exit_code, sorted(log.split())) == (4, [b"one", b"three", b"two"])
+
+
+async def test_what_a_job_printed_last_is_in_its_log_also_when_both_keepers_die_before_they_took_it(docker_agent):
+    spec = docker_agent.spec(f"trap 'seq 1 500; exit 4' INT; echo up; {FOR_EVER}")
     await docker_agent.client.put_task(spec)
     await docker_agent.log_holds(spec.id, b"up")
-    for keeper in keepers(spec.id):
-        os.kill(keeper, signal.SIGKILL)
+    both = keepers(spec.id)
+    for keeper in both:
+        os.kill(keeper, signal.SIGSTOP)
+    interrupt(docker_agent, spec.id)
+    await until(lambda: not runs(docker_agent, spec.id), "the job ends")
+    control = docker_agent.state / "tasks" / spec.id / "control"
+    await until(lambda: unread(control) > 0, "the keeper is told of the end")  # it is not heard from again
+    kill_all(both)
     report, log = await docker_agent.finish(spec.id)
-    assert (report.state, report.reason, log) == (FAILED, "executor_error", b"up\n")
-    assert report.message == "The process that held the job's terminal was killed"
+    assert (report.exit_code, log) == (4, b"up\n" + b"".join(b"%d\n" % n for n in range(1, 501)))
+
+
+@pytest.mark.parametrize("job_ends", [True, False])
+async def test_a_log_that_its_keepers_and_the_agent_left_together_says_that_its_end_may_be_missing(
+    docker_agent, job_ends
+):
+    spec = docker_agent.spec(f"trap 'echo never kept; exit 4' INT; echo up; {FOR_EVER}")
+    await docker_agent.client.put_task(spec)
+    await docker_agent.log_holds(spec.id, b"up")
+    docker_agent.kill()
+    kill_all(keepers(spec.id))
+    if job_ends:
+        interrupt(docker_agent, spec.id)
+        await until(lambda: not runs(docker_agent, spec.id), "the job ends")
+    await docker_agent.start()
+    report, log = await docker_agent.finish(spec.id)
+    assert log == b"up\n[dstack] The end of this log may be missing: the processes that kept it were killed\n"
+    if job_ends:
+        assert report.exit_code is not None
+    else:
+        assert (report.state, report.reason) == (FAILED, "executor_error")
+        assert report.message == "The process that held the job's terminal was killed"
+
+
+async def test_where_the_engine_cannot_mount_the_terminal_the_death_of_the_keepers_costs_nothing(docker_agent):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        add_busybox(tar)
+        for name in (".dstack", ".dstack/terminal"):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755  # no file can be mounted over a folder
+            tar.addfile(entry)
+    import_tar(docker_agent.docker_host, "dstack-test-no-terminal:latest", out.getvalue(), "/bin")
+    script = f"trap 'echo two; exit 4' INT; echo one; {FOR_EVER}"
+    spec = docker_agent.spec(script, image="dstack-test-no-terminal:latest")
+    await docker_agent.client.put_task(spec)
+    await docker_agent.log_holds(spec.id, b"one")
+    before = keepers(spec.id)
+    kill_all(before)
+    await until(lambda: len(set(keepers(spec.id)) - set(before)) == 2, "another keeper")
+    interrupt(docker_agent, spec.id)
+    report, log = await docker_agent.finish(spec.id)
+    assert (report.exit_code, log) == (4, b"one\ntwo\n")
 
 
 async def test_where_the_engine_has_the_output_the_death_of_its_keeper_costs_nothing(docker_agent):
@@ -121,8 +204,7 @@ async def test_where_the_engine_has_the_output_the_death_of_its_keeper_costs_not
     await docker_agent.client.put_task(spec)
     await docker_agent.log_holds(spec.id, b"one")
     before = keepers(spec.id)
-    for keeper in before:
-        os.kill(keeper, signal.SIGKILL)
+    kill_all(before)
     await until(lambda: len(set(keepers(spec.id)) - set(before)) == 2, "another keeper")
     interrupt(docker_agent, spec.id)
     report, log = await docker_agent.finish(spec.id)

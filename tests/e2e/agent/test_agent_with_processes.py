@@ -66,7 +66,8 @@ async def test_a_holder_that_is_killed_takes_the_job_along_and_the_task_says_wha
     record = holder(process_agent, spec.id)
     os.kill(record["pid"], signal.SIGKILL)
     report, log = await process_agent.finish(spec.id)
-    assert (report.state, report.reason, log) == (FAILED, "executor_error", b"up\n")
+    assert (report.state, report.reason) == (FAILED, "executor_error")
+    assert log == b"up\n[dstack] The end of this log may be missing: the process that kept it was killed\n"
     await gone(record["job_pid"])
 
 
