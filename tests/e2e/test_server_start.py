@@ -29,6 +29,24 @@ def test_first_start_writes_a_configuration_that_only_its_owner_can_read(product
     assert stat.S_IMODE(product.server_dir.stat().st_mode) == 0o700
 
 
+def test_a_token_that_was_given_is_not_printed(product: Product):
+    product.env["DSTACK_SERVER_ADMIN_TOKEN"] = "chosen-and-never-printed"
+
+    server = product.start()
+
+    assert "chosen-and-never-printed" not in server.out
+    assert "token is the one that was given" in server.out
+    assert product.cli("ps").ok()
+
+
+def test_a_server_that_is_not_in_the_configuration_says_how_to_add_it(product: Product):
+    product.start()
+    product.stop()
+    (product.folder / ".dstack" / "config.yml").unlink()
+
+    assert f"  dstack project add --name main --url {product.url} --token TOKEN\n" in product.start().out
+
+
 def test_second_start_shows_no_token_and_keeps_the_first_one_valid(product: Product):
     product.start()
     product.stop()

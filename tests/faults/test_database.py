@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -113,6 +114,27 @@ async def test_a_journal_without_its_database_is_not_thrown_away(tmp_path: Path,
     with pytest.raises(DstackError, match="is not there, but its journal"):
         await server(settings).__aenter__()
     assert journal.read_bytes() == b"what was acknowledged last"
+
+
+async def test_a_backup_beside_the_journal_of_a_killed_server_is_not_mixed_with_it(
+    tmp_path: Path, first_started: FirstStart
+):
+    shutil.copytree(first_started.folder, tmp_path / "server")
+    file = settings_in(tmp_path / "server").sqlite_path
+    journal = file.with_name("sqlite.db-wal")
+    backup = file.read_bytes()
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as writer:
+        for size in (400, 100):  # what is in the file by now, and what the journal has of the time after that
+            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            writer.execute("CREATE TABLE IF NOT EXISTS later (text)")
+            writer.executemany("INSERT INTO later VALUES (?)", [("x" * 4000,)] * size)
+        killed = journal.read_bytes()
+    file.write_bytes(backup)
+    journal.write_bytes(killed)
+    with pytest.raises(DstackError, match="do not fit together") as told:
+        await server(settings_in(tmp_path / "server")).__aenter__()
+    assert "delete sqlite.db-wal and sqlite.db-shm" in (told.value.hint or "")
+    assert (file.read_bytes(), journal.read_bytes()) == (backup, killed)
 
 
 def overwrite(file: Path) -> None:

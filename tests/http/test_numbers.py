@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from sqlalchemy import insert
 
 from dstack.server.store.tables import act
 from support.http_api import Api, ended, fleet, task
+
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "operating.md"
+
+
+def documented() -> set[str]:
+    """The names in the page's table; `_x` behind `dstack_engine_y` stands for `dstack_engine_x`."""
+    table = PAGE.read_text().partition("| Metric |")[2].partition("\n\n")[0]
+    found = set()
+    for row in table.splitlines()[2:]:
+        names = re.findall(r"`([a-z_]+)", row.split("|")[1])
+        stem = "_".join(names[0].split("_")[:2])
+        found |= {f"{stem}{name}" if name.startswith("_") else name for name in names}
+    return found
 
 
 async def numbers(api: Api) -> dict[str, float]:
@@ -24,6 +38,11 @@ async def test_an_admin_of_the_server_sees_the_numbers_and_nobody_else(api: Api)
     pia = await api.user("pia", "admin")
     for caller in (pia, api.having(None), api.having("nonsense")):
         assert (await caller.raw("/metrics", method="GET")).status_code == 404
+
+
+async def test_the_page_for_operators_names_each_number_and_no_other(api: Api) -> None:
+    text = (await api.raw("/metrics", method="GET")).text
+    assert set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)) == documented()
 
 
 async def test_the_work_of_the_engine_is_counted(live: Api) -> None:

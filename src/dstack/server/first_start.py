@@ -21,12 +21,7 @@ async def greet(settings: Settings, token: str | None) -> None:
     """Say where the server is, what the token is when it is new, and what to type next."""
     lines = [f"dstack {__version__} is running at {settings.url}"]
     if token is not None:
-        lines += [
-            "",
-            f"The admin user token is {token}",
-            "It is not shown again; `dstack server reset-token` makes a new one.",
-        ]
-        lines += await _configure_cli(settings, token)
+        lines += ["", *_shown(token, settings), *await _configure_cli(settings, token)]
     lines += [
         "",
         "Next, in another terminal:",
@@ -42,6 +37,13 @@ async def greet(settings: Settings, token: str | None) -> None:
         log.warning(
             "the greeting could not be written: %s", e.strerror
         )  # nobody reads it; the server runs all the same
+
+
+def _shown(token: str, settings: Settings) -> list[str]:
+    """A chosen token is known to whoever chose it, and what is printed may be kept for ever by what runs the server."""
+    if settings.admin_token:
+        return ["The admin user token is the one that was given."]
+    return [f"The admin user token is {token}", "It is not shown again; `dstack server reset-token` makes a new one."]
 
 
 async def reset_token(settings: Settings) -> None:
@@ -99,4 +101,11 @@ async def _agreed(question: str) -> bool:
 
 
 def _next_command(settings: Settings, token: str | None) -> str:
+    """What works as it is typed: without a project of this server in their file people have to add it first."""
+    try:
+        known = any(one.url == settings.url for one in config.load(config.default_path()))
+    except (DstackError, OSError):
+        known = False
+    if not known:
+        return f"dstack project add --name {settings.default_project} --url {settings.url} --token TOKEN"
     return "dstack ps" if token is None else "dstack fleet"  # which says how to make one

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
+from sqlalchemy.engine import make_url
 
 from dstack.server.store.changes import Changes
 from dstack.server.store.news import EVERYTHING, MANY, News, payloads
@@ -27,6 +28,10 @@ def url(postgres_server: str) -> str:
     return postgres.new_database(postgres_server)
 
 
+def database(server: str, name: str) -> str:
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
 class Server:
     """One that listens: what it heard, and how often it may have missed something."""
 
@@ -34,7 +39,7 @@ class Server:
         self.heard: list[str] = []
         self.missed = 0
         self.something = asyncio.Event()
-        self.news = News(url, name, self._hear, self._miss)
+        self.news = News(url, name, self._hear, self._miss, retry_s=0.05)
 
     def _hear(self, topics: Sequence[str]) -> None:
         self.heard += topics
@@ -109,6 +114,24 @@ async def test_after_a_broken_connection_everything_counts_as_missed_and_news_go
         a.news.alone = False
         a.news.tell(["run:after"])
         await b.until("run:after")
+
+
+async def test_a_database_that_is_away_is_told_once_and_so_is_its_return(
+    postgres_server: str, caplog: pytest.LogCaptureFixture
+):
+    a = Server(database(postgres_server, "late"), "a")
+    async with listening(a):
+        await a.until_missed(4)
+        connection = await asyncpg.connect(database(postgres_server, "postgres").replace("+asyncpg", ""))
+        await connection.execute("CREATE DATABASE late")
+        await connection.close()
+        async with asyncio.timeout(PATIENCE_S):
+            while not a.news.connected:
+                await a.until_missed(a.missed + 1)
+    said = [r.getMessage() for r in caplog.records]
+    assert said == [
+        "servers cannot wake one another: InvalidCatalogNameError; trying again", "servers wake one another again"
+    ]  # fmt: skip
 
 
 def test_payloads_fit_into_a_notification_and_lose_nothing():

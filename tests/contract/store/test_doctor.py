@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, text
 
+from dstack import __version__
 from dstack.errors import DstackError
 from dstack.model.orphan import Orphan, OrphanOrigin
 from dstack.server.auth.sealing import open_cipher
 from dstack.server.doctor.examine import examine, shown
 from dstack.server.doctor.finding import Finding
+from dstack.server.logs import storage
 from dstack.server.logs.files import LogStore
 from dstack.server.services.rows import insert_rows
 from dstack.server.settings import Settings
+from dstack.server.store import servers
 from dstack.server.store.changes import Changes
 from dstack.server.store.database import Database
 from dstack.server.store.migrate import upgrade
+from dstack.server.store.servers import Member
 from dstack.server.store.tables import act
 from support import builders
 from support.yard import FAR, START, SetClock
@@ -60,8 +65,8 @@ async def test_a_server_that_is_well_is_said_to_be(patient: Patient):
     assert await patient.sick() == []
     found = await patient.findings()
     assert list(found) == [
-        "version", "server", "disk", "database", "schema", "encryption", "due", "acts", "inbox", "orphans", "chores",
-        "logs",
+        "version", "server", "disk", "database", "schema", "servers", "encryption", "due", "acts", "inbox", "orphans",
+        "chores", "logs",
     ]  # fmt: skip
     assert found["server"].data == {"running": False}
 
@@ -108,6 +113,52 @@ async def test_a_log_that_is_shorter_than_what_was_acknowledged_is_told(patient:
     next(folder.rglob("*.log")).write_bytes(b"he")
     assert await patient.sick() == ["logs"]
     assert "of run t1 has 2 of 6 bytes" in (await patient.findings())["logs"].details[0]
+
+
+async def join(patient: Patient, name: str, version: str) -> None:
+    """A server that lives for long, however slow this machine is."""
+    me = Member(name, "1", f"{name}:/data", version)
+    async with patient.database.write() as connection:
+        await servers.join(connection, me, START)
+        if connection.dialect.name != "sqlite":
+            await servers.beat(connection, me, START, 3600.0, lambda: 0.0)
+
+
+async def test_the_servers_of_a_database_are_listed_with_releases_that_are_not_this_one(patient: Patient):
+    await join(patient, "a", __version__)
+    await join(patient, "b", "0.1.0")
+    found = (await patient.findings())["servers"]
+    assert found.ok
+    if patient.settings.database_url and "sqlite" in patient.settings.database_url:
+        assert found.message == "started 0s ago"
+    else:
+        assert found.message == "2 of 2 run"
+        assert found.details == ("a:/data, started 0s ago", "b:/data, started 0s ago, with dstack 0.1.0")
+
+
+async def test_what_is_overdue_fails_where_a_server_lives_elsewhere_and_not_where_none_does(patient: Patient):
+    await patient.add(builders.fleet(), due_at=START - 600)
+    assert await patient.sick() == []
+    await join(patient, "a", __version__)
+    on_one_host = "sqlite" in (patient.settings.database_url or "")
+    assert await patient.sick() == ([] if on_one_host else ["due"])
+
+
+async def test_the_disk_of_the_shared_folder_is_looked_at_and_whether_it_is_the_right_one(
+    patient: Patient, tmp_path: Path
+):
+    shared = tmp_path / "shared"
+    me = Member("a", "1", "a:/data", __version__)
+    async with patient.database.write() as connection:
+        await storage.check(connection, shared, me, START)
+    assert "set DSTACK_SERVER_SHARED_DIR to it" in (await patient.findings())["logs"].message
+    patient.settings = replace(patient.settings, shared_dir=shared)
+    found = await patient.findings()
+    assert str(shared) in found["shared"].message and found["logs"].ok
+    (shared / storage.MARKER).unlink()
+    assert "is it mounted?" in (await patient.findings())["logs"].message
+    patient.settings = replace(patient.settings, shared_dir=tmp_path / "away")
+    assert (await patient.findings())["shared"].message == f"{tmp_path / 'away'}: No such file or directory"
 
 
 async def test_a_schema_of_another_release_ends_the_examination(patient: Patient):

@@ -17,6 +17,7 @@ from dstack.server.doctor.finding import Finding, ago, some
 from dstack.server.settings import Settings
 from dstack.server.store.codec import decode
 from dstack.server.store.migrations import HEAD
+from dstack.server.store.servers import known
 from dstack.server.store.tables import TABLES, act, inbox, meta
 
 OVERDUE_S = 60.0
@@ -65,7 +66,8 @@ async def encryption(connection: AsyncConnection, settings: Settings) -> Finding
 
 
 async def overdue(connection: AsyncConnection, now: float, running: bool) -> Finding:
-    """Rows that nobody decides. That is as it must be while no server runs."""
+    """Rows that nobody decides. That is as it must be while no server runs, here or elsewhere."""
+    running = running or any(one.live for one in await known(connection, now))
     lines: list[str] = []
     for kind, t in TABLES.items():
         free = or_(t.c.claim_until.is_(None), t.c.claim_until <= now)
@@ -99,6 +101,7 @@ async def unread(connection: AsyncConnection, now: float, running: bool) -> Find
     count, oldest = (await connection.execute(late)).one()
     if not count:
         return Finding("inbox", True, "everything that was seen is heard", (), {"unread": 0})
+    running = running or any(one.live for one in await known(connection, now))
     message = f"{count} observations lie unread, the oldest since {ago(now - oldest)}"
     return Finding("inbox", not running, message, (), {"unread": count})
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dstack import __version__
 from dstack.clock import Clock
 from dstack.errors import DstackError
-from dstack.server.doctor import database, folder
+from dstack.server.doctor import database, folder, members
 from dstack.server.doctor.finding import Finding
 from dstack.server.doctor.reading import reading
 from dstack.server.settings import Settings
@@ -34,10 +34,8 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
             hint="DSTACK_SERVER_DIR and DSTACK_DATABASE_URL say where the server has its state",
         )
     running, health = _health(settings)
-    # Of several servers on one PostgreSQL, one that runs elsewhere is not seen from here.
-    somewhere = running or not sqlite
-    found = [_versions(), _server(settings, running, health), folder.disk(settings.data_dir)]
-    return found + await _of_database(settings, url, sqlite, clock.now(), somewhere)
+    found = [_versions(), _server(settings, running, health), *folder.disks(settings)]
+    return found + await _of_database(settings, url, sqlite, clock.now(), running)
 
 
 def shown(found: list[Finding], as_json: bool) -> str:
@@ -57,13 +55,14 @@ async def _of_database(settings: Settings, url: str, sqlite: bool, now: float, r
     checks: list[Callable[[Any], Awaitable[Finding]]] = [
         lambda c: database.version(c, sqlite),
         database.schema,
+        lambda c: members.servers(c, now, sqlite),
         lambda c: database.encryption(c, settings),
         lambda c: database.overdue(c, now, running),
         lambda c: database.acts(c, now),
         lambda c: database.unread(c, now, running),
         lambda c: database.orphans(c, now),
         lambda c: database.chores(c, now),
-        lambda c: folder.logs(c, settings.storage_dir / "logs"),
+        lambda c: folder.logs(c, settings),
     ]
     try:
         async with reading(url) as connection:

@@ -1,4 +1,4 @@
-"""Checks of the server's folder: room on the disk, and logs that are as long as the database says."""
+"""Checks of the server's folders: room on the disk, and logs that are as long as the database says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dstack.errors import DstackError
 from dstack.server.doctor.finding import Finding, some
+from dstack.server.logs.storage import elsewhere
+from dstack.server.settings import Settings
 from dstack.server.store.tables import TABLES, log_offset
 
 GIB = 1024**3
@@ -16,19 +19,32 @@ LEAST_BYTES = GIB
 LEAST_SHARE = 0.05
 
 
-def disk(folder: Path) -> Finding:
+def disks(settings: Settings) -> list[Finding]:
+    """Room in the server's folder, and in the one that it shares with others."""
+    found = [_disk("disk", settings.data_dir)]
+    return found if settings.shared_dir is None else [*found, _disk("shared", settings.shared_dir)]
+
+
+def _disk(name: str, folder: Path) -> Finding:
     try:
         usage = shutil.disk_usage(folder)
     except OSError as e:
-        return Finding("disk", False, f"{folder}: {e.strerror}")
+        return Finding(name, False, f"{folder}: {e.strerror}")
     share = usage.free / usage.total
     enough = usage.free >= LEAST_BYTES and share >= LEAST_SHARE
     message = f"{usage.free / GIB:.1f} GiB of {usage.total / GIB:.1f} GiB are free at {folder}"
-    return Finding("disk", enough, message, (), {"free_bytes": usage.free, "total_bytes": usage.total})
+    return Finding(name, enough, message, (), {"free_bytes": usage.free, "total_bytes": usage.total})
 
 
-async def logs(connection: AsyncConnection, folder: Path) -> Finding:
+async def logs(connection: AsyncConnection, settings: Settings) -> Finding:
     """Each log has at least the bytes that were acknowledged to its host: those are nowhere else any more."""
+    try:
+        wrong = await elsewhere(connection, settings.shared_dir)
+    except DstackError as e:
+        wrong = e.message
+    if wrong:
+        return Finding("logs", False, wrong)
+    folder = settings.storage_dir / "logs"
     job = TABLES["job"]
     stored = select(log_offset.c.job_id, log_offset.c.size, log_offset.c.index_size, job.c.project_id, job.c.run_name)
     stored = stored.join(job, job.c.id == log_offset.c.job_id).where(log_offset.c.size > 0)

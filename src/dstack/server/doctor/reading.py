@@ -23,6 +23,10 @@ class _InPlace:
     def __init__(self, connection: Connection):
         self._connection = connection
 
+    @property
+    def dialect(self) -> Any:
+        return self._connection.dialect
+
     async def execute(self, statement: Any, parameters: Any = None) -> Any:
         return self._connection.execute(statement, parameters)
 

@@ -37,6 +37,18 @@ async def check(connection: AsyncConnection, shared: Path | None, me: Member, no
         await connection.execute(update(meta).where(meta.c.key == _KEY).values(value=wanted.encode()))
 
 
+async def elsewhere(connection: AsyncConnection, shared: Path | None) -> str:
+    """In words, why `shared` is not where the logs of this database lie; "" when nothing speaks against it."""
+    stored = bytes((await connection.execute(select(meta.c.value).where(meta.c.key == _KEY))).scalar() or b"").decode()
+    if not stored.startswith(_SHARED):
+        return ""
+    if shared is None:
+        return "they lie in a folder that the servers of this database share: set DSTACK_SERVER_SHARED_DIR to it"
+    if stored != f"{_SHARED}{await asyncio.to_thread(_read, shared)}":
+        return f"{shared} is not the folder that the servers of this database share: is it mounted?"
+    return ""
+
+
 async def _own(connection: AsyncConnection, me: Member, stored: str, now: float) -> str:
     wanted = f"{_OWN}{me.id}"
     if stored in ("", wanted):

@@ -137,17 +137,38 @@ def _current_of_file(file: Path) -> str:
 def _make_private(file: Path) -> None:
     """The file, for its owner alone, whatever the folder: it holds what jobs are given, secrets among it."""
     journal = file.with_name(f"{file.name}-wal")
-    if not file.exists() and journal.exists() and journal.stat().st_size:
-        raise DstackError(
-            f"The database {file} is not there, but its journal {journal} is",
-            hint="what was written last is in it: put the file back beside it, or delete the journal to begin anew",
-        )
+    if journal.exists() and journal.stat().st_size:
+        if not file.exists():
+            raise DstackError(
+                f"The database {file} is not there, but its journal {journal} is",
+                hint="what was written last is in it: put the file back beside it, or delete the journal to begin anew",
+            )
+        _check_together(file, journal)
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
         file.chmod(0o600)
     except OSError as e:
         raise DstackError(f"The database {file} cannot be opened: {e.strerror}") from None
+
+
+def _check_together(file: Path, journal: Path) -> None:
+    """A backup beside the journal of a killed server would be read as a mixture of both. Changes neither."""
+    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=15)
+    try:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.DatabaseError as e:
+        if isinstance(e, sqlite3.OperationalError):  # locked, or no room: the start itself tells that
+            return
+        found = words(e) or str(e)
+    finally:
+        connection.close()
+    if found != "ok":
+        raise DstackError(
+            f"The database {file} and its journal {journal.name} do not fit together, or the file is damaged",
+            hint=f"when {file.name} was restored from a backup, delete {journal.name} and {file.name}-shm beside it; "
+            "else restore a backup, or `sqlite3 FILE .recover`",
+        )
 
 
 def _sqlite_file(url: str) -> Path | None:

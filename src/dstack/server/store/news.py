@@ -31,7 +31,14 @@ class News:
     `alone`: nobody would hear; nothing is sent.
     """
 
-    def __init__(self, url: str, me: str, heard: Callable[[Sequence[str]], None], missed: Callable[[], None]):
+    def __init__(
+        self,
+        url: str,
+        me: str,
+        heard: Callable[[Sequence[str]], None],
+        missed: Callable[[], None],
+        retry_s: float = RETRY_S,
+    ):
         self.alone = True
         self.connected = False
         self._url = url
@@ -40,6 +47,8 @@ class News:
         self._missed = missed
         self._outgoing: set[str] = set()
         self._something = asyncio.Event()
+        self._trouble = ""
+        self._retry_s = retry_s
 
     def tell(self, topics: Iterable[str]) -> None:
         """Tell the other servers, soon."""
@@ -53,10 +62,10 @@ class News:
             try:
                 await self._connected()
             except Exception as e:
-                log.warning("servers cannot wake one another: %s; trying again", type(e).__name__)
+                self._complain(type(e).__name__)
             self.connected = False
             self._missed()
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(self._retry_s)
 
     async def say(self, *topics: str) -> None:
         """Tell at once, whatever became of `run`: the last words of a server that stops."""
@@ -77,11 +86,20 @@ class News:
                 await connection.add_listener(CHANNEL, self._on_message)
                 await self._send(connection, {HELLO})
             self.connected = True
+            self._complain("")
             self._missed()
             while not lost.is_set():
                 await self._serve(connection)
         finally:
             connection.terminate()
+
+    def _complain(self, trouble: str) -> None:
+        """A line for each reason, not for each try: a database may be away for hours."""
+        if trouble and trouble != self._trouble:
+            log.warning("servers cannot wake one another: %s; trying again", trouble)
+        elif self._trouble and not trouble:
+            log.warning("servers wake one another again")
+        self._trouble = trouble
 
     async def _serve(self, connection: Any) -> None:
         """Send what there is; look after a quiet connection. Raises when it is broken."""

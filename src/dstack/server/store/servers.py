@@ -41,10 +41,21 @@ class Pulse(StrEnum):
 
 @dataclass(frozen=True)
 class Others:
-    """The other servers that live, by id, and those that were found dead just now."""
+    """The other servers that live, by id, and the names of those that were found dead just now."""
 
     alive: tuple[str, ...] = ()
     buried: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A server as the database knows it. `live`: it says so, and its lease is not over."""
+
+    name: str
+    version: str
+    live: bool
+    started_at: float
+    last_seen: float
 
 
 async def join(connection: AsyncConnection, me: Member, now: float) -> None:
@@ -109,6 +120,14 @@ async def leave(connection: AsyncConnection, me: Member) -> None:
         await _free(connection, [me.id])
 
 
+async def known(connection: AsyncConnection, now: float) -> list[Seen]:
+    """All that ever worked on this database, those that live first. On SQLite none is known to live."""
+    live = func.coalesce(server.c.until > _clock(connection, now), False).label("live")
+    columns = (server.c.name, server.c.version, server.c.started_at, server.c.last_seen, live)
+    rows = await connection.execute(select(*columns).order_by(live.desc(), server.c.name))
+    return [Seen(one.name, one.version, bool(one.live), one.started_at, one.last_seen) for one in rows]
+
+
 async def living(connection: AsyncConnection, me: str, now: float) -> list[str]:
     """The names of the other servers that live."""
     at = _clock(connection, now)
@@ -117,12 +136,13 @@ async def living(connection: AsyncConnection, me: str, now: float) -> list[str]:
 
 
 async def _bury(connection: AsyncConnection, at: Any) -> tuple[str, ...]:
-    dead = select(server.c.id).where(server.c.until <= at).with_for_update(skip_locked=True)
-    ids = tuple((await connection.execute(dead)).scalars())
+    dead = select(server.c.id, server.c.name).where(server.c.until <= at).with_for_update(skip_locked=True)
+    found = (await connection.execute(dead)).all()
+    ids = [one.id for one in found]
     if ids:
         await connection.execute(update(server).where(server.c.id.in_(ids)).values(until=None))
-        await _free(connection, list(ids))
-    return ids
+        await _free(connection, ids)
+    return tuple(one.name for one in found)
 
 
 async def _free(connection: AsyncConnection, ids: list[str]) -> None:
