@@ -52,18 +52,18 @@ class Own:
         assert found is not None
         self.url = f"postgresql+asyncpg://postgres@/?host={base}"
         self._programs = found
-        self._base = base
+        self.base = base
         _give_to_postgres(base)
         _run(found / "initdb", "-D", str(base / "data"), "-A", "trust", "-U", "postgres", "--no-sync")
 
     def start(self) -> None:
         # Unix socket only: no port to collide with, nobody else can come in.
-        options = f"-k {self._base} -c listen_addresses='' -c fsync=off -c max_connections=200"
-        control = (self._programs / "pg_ctl", "-D", str(self._base / "data"), "-w")
-        _run(*control, "-o", options, "-l", str(self._base / "log"), "start")
+        options = f"-k {self.base} -c listen_addresses='' -c fsync=off -c max_connections=200"
+        control = (self._programs / "pg_ctl", "-D", str(self.base / "data"), "-w")
+        _run(*control, "-o", options, "-l", str(self.base / "log"), "start")
 
     def stop(self) -> None:
-        _run(self._programs / "pg_ctl", "-D", str(self._base / "data"), "-m", "immediate", "-w", "stop")
+        _run(self._programs / "pg_ctl", "-D", str(self.base / "data"), "-m", "immediate", "-w", "stop")
 
 
 def new_database(server: str) -> str:

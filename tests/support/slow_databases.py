@@ -57,7 +57,8 @@ class Link:
     """Forwards to a PostgreSQL whose socket is in a folder; `url` goes through it.
 
     While `open` is not set everything is swallowed: nothing comes through, and nothing breaks. What was on the way then
-    is lost, with the connections of that time.
+    is lost, with the connections of that time. What is said over a connection of before `forget` is not carried: it
+    ends then, and not before.
     """
 
     def __init__(self, folder: Path, target: Path):
@@ -66,6 +67,7 @@ class Link:
         self.deaf_to_answers = False
         self._folder = folder
         self._target = target
+        self._era = 0
         self._pumps: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -79,6 +81,9 @@ class Link:
                 pump.cancel()
             await asyncio.gather(*self._pumps, return_exceptions=True)
 
+    def forget(self) -> None:
+        self._era += 1
+
     async def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_unix_connection(self._target / SOCKET)
         for source, sink, answers in ((reader, back, False), (there, writer, True)):
@@ -87,9 +92,11 @@ class Link:
             pump.add_done_callback(self._pumps.discard)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool) -> None:
-        lost = False
+        lost, era = False, self._era
         with contextlib.closing(sink), contextlib.suppress(OSError):
             while piece := await source.read(65536):
+                if era != self._era and not answers:
+                    break
                 lost = lost or not self.open or (answers and self.deaf_to_answers)
                 if not lost:
                     sink.write(piece)

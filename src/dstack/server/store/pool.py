@@ -7,18 +7,21 @@ all, as from a network that swallows everything, the connection is dropped.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from dstack.server.store.slowness import Slowness
 from dstack.server.store.trouble import Trouble
 
 T = TypeVar("T")
-SIZE = 4
+SIZE = 8  # connections that read, and as many that write
+RESTED_S = 10.0  # a connection that was not used for so long is asked whether it still is one
 # A server that is frozen in the middle of a transaction keeps its locks for so long, which is less than its lease.
 FROZEN_MS = 5000
 CONNECT_S = 10.0
@@ -35,12 +38,12 @@ class Pool:
         self._answer_s = None if patience_s is None else patience_s + ANSWER_MORE_S
         limits = {} if patience_s is None else _limits(patience_s)
         frozen = {"idle_in_transaction_session_timeout": str(FROZEN_MS)}
-        self._writer = _engine(url, "READ COMMITTED", limits | frozen, self._answer_s)
-        self._reader = _engine(url, "REPEATABLE READ", limits, self._answer_s)
+        self._writer = _Turns(_engine(url, "READ COMMITTED", limits | frozen, self._answer_s))
+        self._reader = _Turns(_engine(url, "REPEATABLE READ", limits, self._answer_s))
 
     @property
     def reading(self) -> Engine:
-        return self._reader.sync_engine
+        return self._reader.engine.sync_engine
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -54,14 +57,14 @@ class Pool:
             await self._step("a commit has not been answered", connection.commit(), committing=True)
 
     async def close(self) -> None:
-        await self._reader.dispose()
-        await self._writer.dispose()
+        await self._reader.engine.dispose()
+        await self._writer.engine.dispose()
 
     @asynccontextmanager
-    async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    async def _connected(self, turns: _Turns) -> AsyncIterator[AsyncConnection]:
         """Rolled back at the end, unless it was committed."""
         async with AsyncExitStack() as stack:
-            entering = stack.enter_async_context(engine.connect())
+            entering = stack.enter_async_context(turns.connected())
             connection = await self._step("a connection to it has not come up", entering)
             await connection.begin()
             yield connection
@@ -71,6 +74,22 @@ class Pool:
         with self._trouble.watch(remote=True, committing=committing), self._slowness.waiting(what):
             async with asyncio.timeout(self._answer_s):
                 return await step
+
+
+class _Turns:
+    """The connections of an engine, in the order in which they are asked for.
+
+    The engine's own pool gives a free one to whoever asks just then, and those that wait may wait for long.
+    """
+
+    def __init__(self, engine: AsyncEngine):
+        self.engine = engine
+        self._room = asyncio.Semaphore(SIZE)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[AsyncConnection]:
+        async with self._room, self.engine.connect() as connection:
+            yield connection
 
 
 class _Stepwise:
@@ -97,12 +116,36 @@ def _limits(patience_s: float) -> dict[str, str]:
 def _engine(url: str, isolation_level: str, server_settings: dict[str, str], answer_s: float | None) -> AsyncEngine:
     # The end of a transaction is not a step of ours: asyncpg's own deadline keeps it from waiting for ever.
     deadlines = {} if answer_s is None else {"timeout": CONNECT_S, "command_timeout": answer_s * 2}
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         isolation_level=isolation_level,
         pool_size=SIZE,
+        max_overflow=0,
         pool_timeout=answer_s or 30.0,
-        pool_pre_ping=True,  # connections of before a restart of the database are no errors
         hide_parameters=True,
         connect_args={"server_settings": server_settings, **deadlines},
     )
+    keep_alive(engine.sync_engine)
+    return engine
+
+
+def keep_alive(engine: Engine, rested_s: float = RESTED_S) -> None:
+    """Connections of before a restart of the database are no errors: others are made instead.
+
+    One that a network has forgotten is not known to be closed, so it is asked when it was not used for `rested_s`.
+    SQLAlchemy would ask each, each time, which is three of the eight questions of a usual transaction.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def rest(_connection: Any, record: Any) -> None:
+        record.info["since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def look(connection: Any, record: Any, _proxy: Any) -> None:
+        if connection.driver_connection.is_closed():
+            raise InvalidatePoolError()
+        if time.monotonic() - record.info.get("since", time.monotonic()) >= rested_s:
+            try:
+                connection.ping()
+            except Exception as e:  # whatever it is, it is no connection to be used
+                raise InvalidatePoolError() from e
