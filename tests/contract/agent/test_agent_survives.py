@@ -15,15 +15,16 @@ from dstack.agent.processes import boot_id, table
 from dstack.agentapi.wire import StopRequest
 from support.docker_engine import call
 
+SEED = int(os.environ.get("DSTACK_TEST_SEED", "20261122"))
 COUNT = "i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); sleep 0.005; done; exit 5"
 COUNTED = "".join(f"line {i}\n" for i in range(400)).encode()
 
 
 async def test_five_kills_while_a_job_prints_leave_its_log_exact_and_its_exit_code_right(agent):
-    spec = agent.spec(COUNT)
+    spec, chance = agent.spec(COUNT), random.Random(SEED)
     await agent.client.put_task(spec)
     for n in range(5):
-        await agent.log_holds(spec.id, b"line %d\n" % (n * 50 + random.randrange(40)))
+        await agent.log_holds(spec.id, b"line %d\n" % (n * 50 + chance.randrange(40)))
         agent.kill(signal.SIGKILL)
         await agent.start()
     report, log = await agent.finish(spec.id)
@@ -55,6 +56,19 @@ async def test_an_agent_killed_at_any_moment_of_a_start_starts_the_job_once(agen
         assert (report.state, report.exit_code, log) == ("exited", 7, b"once\n"), moment.__doc__
 
 
+async def test_an_agent_that_died_before_it_noted_a_start_finds_what_it_started(agent):
+    for script in ("echo once; exit 7", "echo once; sleep 1; exit 7"):
+        spec = agent.spec(script)
+        await agent.client.put_task(spec)
+        await agent.log_holds(spec.id, b"once\n")
+        await _seen(_is_launched, agent, spec.id)
+        agent.kill(signal.SIGKILL)
+        _forget_the_start(agent, spec.id)
+        await agent.start()
+        report, log = await agent.finish(spec.id)
+        assert (report.state, report.exit_code, log) == ("exited", 7, b"once\n")
+
+
 async def test_an_agent_killed_at_any_moment_of_a_removal_leaves_nothing_of_the_task(agent):
     for moment in (_is_asked_for, _container_is_gone, _network_is_gone, _folder_is_gone):
         spec = agent.spec("echo once", network="bridge" if agent.runtime == "docker" else "host")
@@ -67,6 +81,7 @@ async def test_an_agent_killed_at_any_moment_of_a_removal_leaves_nothing_of_the_
         await agent.start()
         await agent.client.delete(spec.id, len(log))
         assert spec.id not in {task.id for task in await agent.client.tasks()}
+        assert not [path for path in (agent.state / "tasks").iterdir() if spec.id in path.name]
         if agent.runtime == "docker":
             kinds = ("/containers/json?all=1", "/networks")
             assert not [one for kind in kinds for one in call(agent.docker_host, "GET", kind) if spec.id in str(one)]
@@ -224,6 +239,15 @@ async def _job_is_over(agent, task_id: str) -> None:
             return
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
+
+
+def _forget_the_start(agent, task_id: str) -> None:
+    """What an agent leaves that dies in the instant after it started a job."""
+    path = agent.state / "tasks" / task_id / "state.json"
+    state = json.loads(path.read_text())
+    del state["memo"]["launched"]
+    state["report"] |= {"state": "creating", "started_at": None, "exit_code": None, "finished_at": None}
+    path.write_text(json.dumps(state))
 
 
 def _pretend_a_reboot(agent, task_id: str) -> None:

@@ -108,6 +108,18 @@ async def test_the_log_of_a_former_holder_is_refused_and_harms_nothing(ledger: S
     assert [read.at(offset) for offset in (0, 4, 8)] == [1.0, 2.0, 3.0]
 
 
+async def test_what_a_server_wrote_of_a_log_and_died_before_it_committed_is_written_over(ledger: SqlLedger, tmp_path):
+    dead = LogStore(tmp_path / "logs", ledger.database, Changes(NOW))
+    await dead.append("p", "j", 0, b"one\n", ((0, 1.0),), False)
+    dead._write("p", "j", dead._sizes["j"], b"two\n", ((4, 2.0),))
+    logs = LogStore(tmp_path / "logs", ledger.database, Changes(NOW))
+    assert (await logs.read("p", "j", 0, 100)).data == b"one\n"
+    await logs.append("p", "j", 4, b"two\nthree\n", ((0, 2.0), (4, 3.0)), True)
+    read = await logs.read("p", "j", 0, 100)
+    assert (read.data, read.final) == (b"one\ntwo\nthree\n", True)
+    assert [read.at(offset) for offset in (0, 4, 8)] == [1.0, 2.0, 3.0]
+
+
 async def test_where_a_log_was_cut_into_pieces_leaves_no_trace_in_its_index(ledger: SqlLedger, tmp_path):
     whole = LogStore(tmp_path / "whole", ledger.database, Changes(NOW))
     cut = LogStore(tmp_path / "cut", ledger.database, Changes(NOW))
