@@ -133,6 +133,7 @@ def test_a_server_of_another_version_is_told(cli: Cli, server: WireServer):
         (NotJson(), "not JSON"),
         (Raw(b"SSH-2.0-OpenSSH_9.6\r\n"), "does not answer in HTTP"),
         (Raw(b""), "closed the connection"),
+        (Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[{"), "the connection broke in the middle of its answer"),
         (Status(405, {"detail": "Method Not Allowed"}), "does not know /api/runs/list"),
         (Status(422, {"detail": [{"loc": ["body", "limit"], "msg": "too large", "type": "x"}]}), "limit: too large"),
     ],

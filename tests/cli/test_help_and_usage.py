@@ -68,3 +68,9 @@ def test_options_that_contradict_each_other_are_a_usage_error(cli: Cli):
     result = cli.run("apply", "-f", "task.dstack.yml", "--reuse", "--dont-destroy")
     assert result.code == 2
     assert "exclude each other" in result.err
+
+
+def test_an_option_without_its_value_leads_to_the_help_of_its_command(bare: Cli):
+    result = bare.run("apply", "-f")
+    assert result.code == 2
+    assert "hint: `dstack apply --help` shows all options" in result.err

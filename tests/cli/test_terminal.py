@@ -174,13 +174,14 @@ def test_the_table_of_runs_is_shown_again_until_ctrl_c_which_is_no_failure(cli: 
         assert terminal.end() == 0
 
 
-def test_following_a_log_ends_with_130_at_ctrl_c(cli: Cli, server: WireServer):
+def test_following_a_log_ends_with_130_at_ctrl_c_and_says_that_the_run_goes_on(cli: Cli, server: WireServer):
     server.on("runs/get", wire.run("running"))
     server.on("logs/follow", Lines([wire.log(0, b"one\n")], "hang"))
     with cli.on_terminal("logs", "-f", "t1") as terminal:
         terminal.expect("one")
         terminal.interrupt()
         assert terminal.end() == 130
+    assert "Detached" in terminal.shown and "the run goes on; `dstack stop t1` ends it" in terminal.shown
 
 
 def test_ctrl_c_while_a_fleet_is_made_asks_whether_to_delete_it(cli: Cli, server: WireServer):

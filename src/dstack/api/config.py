@@ -45,12 +45,22 @@ def load(path: Path | None = None) -> list[ProjectEntry]:
 
 
 def save(entries: list[ProjectEntry], path: Path | None = None) -> None:
-    """Replace the file as a whole: it is the old one or the new one, never half of it."""
+    """Replace the file as a whole: it is the old one or the new one, never half of it. Raises DstackError."""
+    path = path or default_path()
+    try:
+        _replace(entries, path)
+    except OSError as e:
+        raise DstackError(
+            f"{path} cannot be written: {e.strerror}",
+            hint="nothing was changed; DSTACK_SERVER_URL and DSTACK_TOKEN do without the file",
+        ) from None
+
+
+def _replace(entries: list[ProjectEntry], path: Path) -> None:
     import tempfile
 
     import yaml
 
-    path = path or default_path()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = path.resolve()  # a link stays one
     text = yaml.safe_dump({"projects": [asdict(entry) for entry in entries]}, sort_keys=False, allow_unicode=True)

@@ -226,6 +226,7 @@ class Transport:
                 hint=f"the server speaks plain HTTP there: http://{self._parts.netloc}",
             )
         why = {ConnectionRefusedError: "connection refused", http.client.RemoteDisconnected: "it closed the connection"}
+        why[http.client.IncompleteRead] = "the connection broke in the middle of its answer"
         reason = why.get(type(error)) or getattr(error, "strerror", None) or str(error) or type(error).__name__
         return ServerUnreachable(
             f"Failed to connect to dstack server {self.url} ({reason})",

@@ -63,15 +63,18 @@ def _run(arguments: list[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.UsageError as failure:
-        return _usage(failure)
+        return _usage(failure, arguments)
     except click.ClickException as failure:
         terminal.error(failure.format_message())
         return 1
     return 0
 
 
-def _usage(failure: click.UsageError) -> int:
-    command = failure.ctx.command_path if failure.ctx else "dstack"
+def _usage(failure: click.UsageError, arguments: list[str]) -> int:
+    # Without a context (an option that lacks its value) the first word is what was meant.
+    known = root.list_commands(click.Context(root))
+    typed = " ".join(["dstack", *(word for word in arguments[:1] if word in known)])
+    command = failure.ctx.command_path if failure.ctx else typed
     if failure.ctx:
         terminal.say(failure.ctx.get_usage())
     terminal.error(_plain(failure.format_message()), f"`{command} --help` shows all options")

@@ -17,6 +17,7 @@ from dstack.server.settings import Settings
 
 MAX_PORT = 65535
 LEVELS = ("debug", "info", "warning", "error")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,6 +52,10 @@ def main(argv: list[str] | None = None) -> int:
             _say(f"hint: {e.hint}")
         return 2 if isinstance(e, UsageError) else 1
     except OSError as e:
+        if e.errno in _FULL:  # what Python writes to has no name then
+            _say(f"error: The server's state cannot be written: {e.strerror}")
+            _say("hint: make room where DSTACK_SERVER_DIR is, and start again")
+            return 1
         if not isinstance(e.filename, str):
             raise
         _say(f"error: {e.filename} cannot be used: {e.strerror}")
@@ -123,7 +128,7 @@ def log_to_stderr(level: str, form: str) -> None:
     if form not in FORMATS:
         raise UsageError(f"DSTACK_LOG_FORMAT={form!r}: expected one of {', '.join(FORMATS)}")
     if level.lower() not in LEVELS:
-        raise UsageError(f"log level {level!r}: expected one of {', '.join(LEVELS)}")
+        raise UsageError(f"DSTACK_SERVER_LOG_LEVEL={level!r}: expected one of {', '.join(LEVELS)}")
     to_stderr(level, form)
     for noisy in ("uvicorn", "uvicorn.error", "asyncio", "alembic", "asyncssh"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -70,3 +70,9 @@ def test_a_known_project_is_replaced_in_its_place():
 
 def test_tokens_do_not_show_where_entries_are_printed():
     assert "tok" not in repr(MAIN)
+
+
+def test_a_file_that_cannot_be_written_is_named_with_what_does_without_it():
+    with pytest.raises(DstackError, match=r"^/proc/nowhere/config.yml cannot be written: ") as told:
+        config.save([MAIN], Path("/proc/nowhere/config.yml"))
+    assert "DSTACK_SERVER_URL" in (told.value.hint or "")

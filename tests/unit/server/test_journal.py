@@ -92,3 +92,8 @@ def test_the_form_of_the_log_is_a_setting():
 def test_another_form_is_a_usage_error():
     with pytest.raises(UsageError, match="expected one of text, json"):
         log_to_stderr("info", "xml")
+
+
+def test_another_level_is_a_usage_error_that_names_the_variable():
+    with pytest.raises(UsageError, match="DSTACK_SERVER_LOG_LEVEL='loud': expected one of debug"):
+        log_to_stderr("loud", "text")

@@ -11,6 +11,7 @@ import click
 from dstack.api.client import Client
 from dstack.api.logs import LogPiece
 from dstack.cli.command import Command
+from dstack.cli.failures import INTERRUPTED, Quit
 from dstack.cli.loglines import Filter, show_log, show_logs
 from dstack.cli.merged import merged
 from dstack.cli.names import run_names
@@ -65,11 +66,18 @@ def logs(
             (label, _stored(client, run_name, attempt, chosen) if diagnose else _log(client, run, attempt, follow))
             for label, attempt in found
         ]
-        if not every:
-            return show_log(logs[0][1], chosen)
-        if follow:
-            return merged(logs, chosen)
-        show_logs(logs, chosen)
+        try:
+            if not every:
+                show_log(logs[0][1], chosen)
+            elif follow:
+                merged(logs, chosen)
+            else:
+                show_logs(logs, chosen)
+        except KeyboardInterrupt:
+            if not follow:
+                raise
+            say(f"\nDetached\nhint: the run goes on; `dstack stop {run_name}` ends it")
+            raise Quit(INTERRUPTED) from None
 
 
 def _log(client: Client, run: Json, attempt: Json, follow: bool) -> Iterator[LogPiece]:

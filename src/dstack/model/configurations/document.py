@@ -105,7 +105,9 @@ def _decode(text: str | bytes) -> str:
         try:
             text = text.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise _Bad(f"is not UTF-8 text (byte {error.start + 1})") from None
+            before = text[: error.start]
+            column = error.start - before.rfind(b"\n")
+            raise _Bad("is not UTF-8 text", before.count(b"\n") + 1, column, "save the file as UTF-8") from None
     if len(text) > MAX_CHARACTERS:
         raise _Bad(f"is longer than {MAX_CHARACTERS // 1024} KiB, which no configuration needs")
     return text.removeprefix("\ufeff")
@@ -233,6 +235,8 @@ _WORDS = (
 def _explained(error: yaml.MarkedYAMLError) -> _Bad:
     mark = error.problem_mark or error.context_mark or _START
     began = (error.context_mark or mark).line + 1
+    if (error.problem or "").startswith("could not find expected ':'"):
+        mark = error.context_mark or mark  # what follows the key is found first, often lines below
     for prefix, words in _WORDS:
         if (error.problem or "").startswith(prefix):
             return _Bad.at(mark, words.format(line=began))

@@ -13,7 +13,7 @@ from dstack.model.job import Job
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
 from dstack.server.services.rows import fetch
-from dstack.server.services.runs.reading import RunKey, find_run
+from dstack.server.services.runs.reading import RunKey, absent_run, find_run
 from dstack.server.services.wire.values import stamp
 from dstack.server.store.tables import TABLES, job_metric
 
@@ -35,7 +35,7 @@ async def of_job(
     async with parts.database.read() as connection:
         run = await find_run(connection, access.project.id, key)
         if run is None:
-            raise ResourceNotFound(f"Run {key} not found")
+            raise absent_run(key)
         numbered = (job_t.c.run_id == run.id, job_t.c.replica_num == replica_num, job_t.c.job_num == job_num)
         jobs = await fetch(connection, Job, *numbered, order=(job_t.c.submission_num.desc(),), limit=1)
         if not jobs:

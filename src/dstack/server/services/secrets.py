@@ -50,7 +50,7 @@ async def get(parts: Parts, access: Access, name: str) -> dict[str, Any]:
     async with parts.database.read() as connection:
         row = (await connection.execute(select(secret).where(of_project, secret.c.name == name))).first()
     if row is None:
-        raise ResourceNotFound(f"Secret {name} not found")
+        raise ResourceNotFound(f"Secret {name} not found", hint="`dstack secret` lists those of the project")
     return {"id": row.id, "name": row.name, "value": parts.cipher.decrypt(row.value).decode()}
 
 

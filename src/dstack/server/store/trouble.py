@@ -37,6 +37,8 @@ _POSTGRES = {
     "55P03": "another program keeps its rows or tables locked",
     "57014": "it takes too long to answer",
     "3D000": "there is no database of that name",
+    "28": "it refuses the user or the password",
+    "42501": "its user lacks a right",
     "08": BROKE,
     "53": "it has no room",
     "57P": "it is being stopped or started",
@@ -60,6 +62,10 @@ class DatabaseUnavailable(Exception):
 def remedy(url: str, trouble: str) -> str:
     """What to do about a database that cannot be opened, for the `trouble` that `words` found."""
     if make_url(url).get_backend_name() != "sqlite":
+        if _POSTGRES["28"] in trouble:
+            return "DSTACK_DATABASE_URL has the user and the password"
+        if _POSTGRES["42501"] in trouble:
+            return "make the user of DSTACK_DATABASE_URL the owner: `ALTER DATABASE name OWNER TO user`"
         return "DSTACK_DATABASE_URL says which one; does it run, and may this machine reach it?"
     file = make_url(url).database
     if "damaged" in trouble:

@@ -11,7 +11,7 @@ from dstack.model.event import Event
 from dstack.model.instance import Cordon, Instance
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
-from dstack.server.services.fleets.reading import find_fleet, get_fleet, instance_t
+from dstack.server.services.fleets.reading import absent_fleet, find_fleet, get_fleet, instance_t
 from dstack.server.services.rows import announce, change_rows, fetch, live
 from dstack.server.services.wire.encoding import Encoded
 from dstack.server.store.commit import record_events, wake
@@ -31,7 +31,7 @@ async def set_cordon(
     async with parts.database.write() as connection:
         fleet = await find_fleet(connection, access.project.id, name)
         if fleet is None:
-            raise ResourceNotFound(f"Fleet {name} not found")
+            raise absent_fleet(name)
         found = await fetch(connection, Instance, instance_t.c.fleet_id == fleet.id, live(Instance), lock=True)
         if absent := sorted(set(nums or ()) - {one.num for one in found}):
             raise ResourceNotFound(f"Fleet {name} has no instance {', '.join(map(str, absent))}")

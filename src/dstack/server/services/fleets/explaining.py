@@ -7,12 +7,11 @@ from typing import Any
 from dstack.control.instance.remarks import remark
 from dstack.control.scheduling import Matching, fleet_candidates
 from dstack.control.wording import duration
-from dstack.errors import ResourceNotFound
 from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
-from dstack.server.services.fleets.reading import find_fleet, instance_t
+from dstack.server.services.fleets.reading import absent_fleet, find_fleet, instance_t
 from dstack.server.services.rows import fetch, live
 from dstack.server.services.runs.explaining import funnel_lines
 from dstack.server.services.runs.waiting import instance_deadline, instance_waits_for
@@ -25,7 +24,7 @@ async def why(parts: Parts, access: Access, name: str) -> dict[str, Any]:
     async with parts.database.read() as connection:
         fleet = await find_fleet(connection, access.project.id, name)
         if fleet is None:
-            raise ResourceNotFound(f"Fleet {name} not found")
+            raise absent_fleet(name)
         order = (instance_t.c.num,)
         instances = await fetch(connection, Instance, instance_t.c.fleet_id == fleet.id, live(Instance), order=order)
     now = parts.clock.now()

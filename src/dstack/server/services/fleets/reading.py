@@ -50,12 +50,17 @@ async def list_fleets(parts: Parts, caller: User, query: ListFleets) -> list[Enc
         return await render(connection, found, projects, parts.database.kept)
 
 
+def absent_fleet(name: object) -> ResourceNotFound:
+    """The error that says so."""
+    return ResourceNotFound(f"Fleet {name} not found", hint="`dstack fleet` lists the fleets of the project")
+
+
 async def get_fleet(parts: Parts, access: Access, name: str | None, id_: str | None) -> Encoded:
     """By name (one that is not terminated) or id. Raises ResourceNotFound."""
     async with parts.database.read() as connection:
         found = await find_fleet(connection, access.project.id, name, id_)
         if found is None:
-            raise ResourceNotFound(f"Fleet {name or id_} not found")
+            raise absent_fleet(name or id_)
         return (await render(connection, [found], {access.project.id: access.project.name}, parts.database.kept))[0]
 
 

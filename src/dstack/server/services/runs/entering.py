@@ -6,13 +6,13 @@ import asyncio
 
 from dstack.backends.base import OpensPorts, Streams
 from dstack.backends.errors import BackendError
-from dstack.errors import DstackError, ResourceNotFound
+from dstack.errors import DstackError
 from dstack.model.instance import Instance
 from dstack.model.job import Job
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
 from dstack.server.services.rows import fetch
-from dstack.server.services.runs.reading import RunKey, find_run
+from dstack.server.services.runs.reading import RunKey, absent_run, find_run
 from dstack.server.services.wire.entry import door
 from dstack.server.store.rows import fetched
 from dstack.server.store.tables import TABLES
@@ -46,7 +46,7 @@ async def _running(parts: Parts, access: Access, run_name: str, job_num: int, re
     async with parts.database.read() as connection:
         run = await find_run(connection, access.project.id, RunKey(run_name))
         if run is None:
-            raise ResourceNotFound(f"Run {run_name} not found")
+            raise absent_run(run_name)
         jobs = await fetch(
             connection, Job, t.c.run_id == run.id, t.c.job_num == job_num, t.c.replica_num == replica_num
         )

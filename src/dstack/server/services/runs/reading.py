@@ -50,11 +50,16 @@ async def get_view(parts: Parts, access: Access, key: RunKey) -> RunView:
         return await find_view(connection, parts, access, key)
 
 
+def absent_run(name: object) -> ResourceNotFound:
+    """The error that says so."""
+    return ResourceNotFound(f"Run {name} not found", hint="`dstack ps -a` lists the runs of the project")
+
+
 async def find_view(connection: AsyncConnection, parts: Parts, access: Access, key: RunKey) -> RunView:
     """As this transaction sees it. Raises ResourceNotFound."""
     run = await find_run(connection, access.project.id, key)
     if run is None:
-        raise ResourceNotFound(f"Run {key} not found")
+        raise absent_run(key)
     return (await views(connection, parts, [run], {access.project.id: access.project.name}))[0]
 
 
