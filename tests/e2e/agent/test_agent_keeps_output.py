@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import hashlib
 import io
+import itertools
 import os
 import signal
 import sys
@@ -116,14 +117,18 @@ async def test_a_job_that_prints_faster_than_it_is_read_waits_and_nothing_is_los
 
 
 async def test_the_death_of_either_process_that_keeps_the_output_costs_the_job_nothing(docker_agent):
-    for which in (0, 1):
+    for which, agent_lives in itertools.product((0, 1), (True, False)):
         spec = docker_agent.spec(f"trap 'echo two; echo three >/dev/tty; exit 4' INT; echo one; {FOR_EVER}")
         await docker_agent.client.put_task(spec)
         await docker_agent.log_holds(spec.id, b"one")
         both = keepers(spec.id)
+        if not agent_lives:  # else it would start others
+            docker_agent.kill(signal.SIGKILL)
         os.kill(both[which], signal.SIGKILL)
         await until(lambda both=both, which=which, id=spec.id: both[which] not in keepers(id), "it is dead")
         interrupt(docker_agent, spec.id)
+        if not agent_lives:
+            await docker_agent.start()
         report, log = await docker_agent.finish(spec.id)
         assert (report.exit_code, sorted(log.split())) == (4, [b"one", b"three", b"two"])
 
