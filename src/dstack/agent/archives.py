@@ -58,13 +58,18 @@ def unpack(path: str, target: str, free_links: bool = False) -> None:
             _extract(archive, member, target)
 
 
-def put(path: str, target: str, if_exists: str) -> None:
-    """Unpack the archive; that of a repository (`if_exists` says so) into an empty folder only."""
+def put(path: str, target: str, if_exists: str, begun: str) -> None:
+    """Unpack the archive; that of a repository (`if_exists` says so) into an empty folder only.
+
+    `begun` is a file that says, once it is there, that what is in the folder is of a try that was cut off.
+    """
     target = os.path.normpath(target)
-    if if_exists and os.path.isdir(target) and os.listdir(target):
+    if if_exists and not os.path.exists(begun) and os.path.isdir(target) and os.listdir(target):
         if if_exists == "skip":
             return
         raise not_empty(target)
+    with open(begun, "w"):
+        pass
     unpack(path, target, if_exists != "")
 
 

@@ -213,7 +213,7 @@ class DockerRuntime:
             or facts["State"]["ExitCode"] not in KILLED
         ):
             return False
-        since = int(task.report.started_at or 0)
+        since = min(int(task.report.started_at or 0), int(time.time()))  # the clock may have been set back since
         query = {
             "since": str(since),
             "until": "%.3f" % time.time(),
@@ -222,7 +222,7 @@ class DockerRuntime:
         try:
             async with await self._docker.open("GET", "/events", query) as exchange:
                 return bool(await asyncio.wait_for(exchange.body(), ELSEWHERE_S))
-        except asyncio.TimeoutError:
+        except (asyncio.TimeoutError, EngineError):
             return False  # the engine keeps it to itself: the job's own exit code is what is known
 
     async def _signal_all(self, task: Task, number: int) -> bool:

@@ -32,6 +32,7 @@ DRAIN_S = 10.0  # without a word: after the container's end nobody but strangers
 OTHERS_BYTES = 1024**2  # what comes after so many is theirs: far less of the container's own is on the way
 AGAIN_S, AGAIN_MOST_S = 0.05, 5.0  # between a worker's death and the next one's start
 WORKED_S = 60.0  # one that lived so long did not die of what it found at its start
+TROUBLE_BYTES = 64 * 1024  # of what they say as they die
 KEPT_ALIVE = -900  # out of memory: the job goes first
 
 
@@ -181,8 +182,9 @@ def _work(work: Callable[[int], None], slave: int) -> NoReturn:
         work(slave)
         os._exit(0)
     except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
+        if os.fstat(2).st_size < TROUBLE_BYTES:  # the next one will say the same
+            traceback.print_exc()
+            sys.stderr.flush()
     finally:
         os._exit(1)
 

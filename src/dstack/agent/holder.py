@@ -24,7 +24,7 @@ from dstack.agent.terminal import open_terminal, read_batch
 
 MEMORY_CHECK_S = 0.5
 KILL_PATIENCE_S = 10.0
-EXIT_ROOM = 2048  # bytes taken on disk before the job starts, so that its end can be told on a full disk
+EXIT_ROOM = 2048  # bytes taken on disk before the job starts, so that its start and end can be told on a full disk
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -59,7 +59,8 @@ class Holder:
 
     def run(self) -> None:
         _reserve("exit.new")
-        self._record("holder.json", {"pid": os.getpid(), "job_pid": 0})  # from here on the job may have started
+        _reserve("holder.json")
+        self._record({"pid": os.getpid(), "job_pid": 0})  # from here on the job may have started
         become_subreaper()
         self.master, self.slave = open_terminal()
         problem = self._start()
@@ -69,7 +70,6 @@ class Holder:
         me = processes.find(os.getpid())
         job = processes.find(self.job)
         self._record(
-            "holder.json",
             {
                 "pid": os.getpid(),
                 "start": me.start if me else "",
@@ -77,7 +77,7 @@ class Holder:
                 "job_start": job.start if job else "",
                 "boot_id": processes.boot_id(),
                 "started_at": self.started_at,
-            },
+            }
         )
         self._poke()
         while self.exit_status is None:
@@ -207,10 +207,11 @@ class Holder:
         while not _replace("exit.new", "exit.json", data):
             time.sleep(1.0)  # the disk is full or broken: the end of the job must not be lost
 
-    def _record(self, name: str, record: dict) -> None:
-        with open(name + ".new", "w") as f:
-            json.dump(record, f)
-        os.rename(name + ".new", name)
+    def _record(self, record: dict) -> None:
+        """In its place, as there may be no room for another file: one that ends here would leave the job to nobody."""
+        fd = os.open("holder.json", os.O_WRONLY | os.O_CLOEXEC)
+        os.pwrite(fd, json.dumps(record).encode().ljust(EXIT_ROOM), 0)
+        os.close(fd)
 
     def _poke(self) -> None:
         try:

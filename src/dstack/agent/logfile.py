@@ -14,6 +14,7 @@ import struct
 RECORD = struct.Struct(">qd")
 # Finer instants are not kept: a job that prints single characters must not make the index bigger than the log.
 RESOLUTION_S = 0.01
+SET_BACK_MINUTES = 5  # by less, output only came late
 NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -29,7 +30,7 @@ class Quota:
         """How many of `size` bytes may be written at `now`; counts them."""
         if not self.limit_bytes:
             return size
-        minute = int(now // 60)
+        minute = self._minute(now)
         while self._minutes and self._minutes[0][0] <= minute - 60:
             self._used -= self._minutes.pop(0)[1]
         allowed = max(0, min(size, self.limit_bytes - self._used))
@@ -38,6 +39,19 @@ class Quota:
         self._minutes[-1][1] += allowed
         self._used += allowed
         return allowed
+
+    def _minute(self, now: float) -> int:
+        """Never before the last one. When the clock was set back, so are the minutes that are counted: else they would
+        count until it has come as far again."""
+        minute = int(now // 60)
+        if not self._minutes or minute >= self._minutes[-1][0]:
+            return minute
+        back = self._minutes[-1][0] - minute
+        if back <= SET_BACK_MINUTES:
+            return minute + back
+        for counted in self._minutes:
+            counted[0] -= back
+        return minute
 
     @property
     def message(self) -> str:
@@ -129,18 +143,23 @@ def lost_words(count: int) -> str:
 
 
 def note(directory: str, words: str, at: float) -> bool:
-    """Say something at the end of a log that nobody writes any more, once; False when there is no room for it."""
+    """Say something at the end of a log that nobody writes any more, once; False when that is not possible."""
     line = ("[dstack] %s\n" % words).encode()
-    end = read(directory, max(0, size(directory) - len(line)), len(line))
-    if end == line:
-        return True
-    writer = LogWriter(directory)
+    try:
+        end = read(directory, max(0, size(directory) - len(line)), len(line))
+        if end == line:
+            return True
+        writer = LogWriter(directory)
+    except OSError:
+        return False
     try:
         before = writer.size, writer.index_size
         writer.write(line if end.endswith(b"\n") or not end else b"\n" + line, at)
         if writer.lost:
             writer.truncate(*before)
         return not writer.lost
+    except OSError:
+        return False
     finally:
         writer.close()
 

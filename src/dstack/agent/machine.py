@@ -66,11 +66,19 @@ class Ending:
 
 @dataclass
 class StopOrder:
-    """A stop request that was taken. `kill_at` is an instant: the order outlives the agent."""
+    """A stop request that was taken. `kill_at` is an instant, for the agent after this one, which gives it `grace_s` at
+    most: clocks are set. This one goes by `due`, of the clock that nobody sets."""
 
-    kill_at: float = 0.0
+    kill_at: float
+    grace_s: float
+    due: float
     reason: str = ""
     message: str = ""
+
+    @property
+    def left_s(self) -> float:
+        """Until the kill; 0 when it is due."""
+        return max(0.0, self.due - time.monotonic())
 
 
 @dataclass
@@ -116,12 +124,12 @@ class Task:
 
     def order_stop(self, grace_s: float, reason: str, message: str) -> None:
         """Take a stop request. A later one may only shorten the grace; the first one's reason stands."""
-        kill_at = time.time() + min(max(0.0, grace_s), MAX_GRACE_S)
+        grace_s = min(max(0.0, grace_s), MAX_GRACE_S)
         if self.stop is None:
-            self.stop = StopOrder(kill_at, reason, message)
+            self.stop = _stop_in(grace_s, grace_s, reason, message)
             self.move(STOPPING)
-        else:
-            self.stop.kill_at = min(self.stop.kill_at, kill_at)
+        elif grace_s < self.stop.left_s:
+            self.stop = _stop_in(grace_s, grace_s, self.stop.reason, self.stop.message)
         self.stop_ordered.fire()
 
     def end(self, ending: Ending) -> None:
@@ -171,5 +179,11 @@ def stored_task(directory: str, spec: Optional[Dict[str, Any]], state: Dict[str,
     task.memo = dict(state.get("memo") or {})
     if state.get("stop"):
         stop = state["stop"]
-        task.stop = StopOrder(float(stop["kill_at"]), str(stop["reason"]), str(stop["message"]))
+        left_s = max(0.0, float(stop["kill_at"]) - time.time())
+        grace_s = float(stop.get("grace_s", left_s))
+        task.stop = _stop_in(min(left_s, grace_s), grace_s, str(stop["reason"]), str(stop["message"]))
     return task
+
+
+def _stop_in(left_s: float, grace_s: float, reason: str, message: str) -> StopOrder:
+    return StopOrder(time.time() + left_s, grace_s, time.monotonic() + left_s, reason, message)

@@ -68,7 +68,7 @@ class ProcessRuntime:
             mounts.link(task, mounts.prepare(spec.mounts, self._state), optional)
             host.changed(task)  # before the first use: whoever removes the task removes the links
         cwd = working_directory(spec, task.directory, home)
-        await self._unpack(spec, cwd, home, host)
+        await self._unpack(task, spec, cwd, home, host)
         env = job_environment(spec, home)
         if spec.python:
             env = await python_environment(spec.python, os.path.join(task.directory, "python"), env)
@@ -151,12 +151,15 @@ class ProcessRuntime:
             raise TaskFailed(EXECUTOR_ERROR, "the job's processes cannot be ended")
         mounts.unlink(task)
 
-    async def _unpack(self, spec: TaskSpec, cwd: str, home: str, host: Host) -> None:
+    async def _unpack(self, task: Task, spec: TaskSpec, cwd: str, home: str, host: Host) -> None:
         loop = asyncio.get_running_loop()
-        for archive in spec.archives:
+        for number, archive in enumerate(spec.archives):
             target = os.path.join(cwd, expand(archive.path, home))
+            begun = _path(task, "unpacking-%d" % number)
             try:
-                await loop.run_in_executor(None, archives.put, host.blob(archive.sha256), target, archive.if_exists)
+                await loop.run_in_executor(
+                    None, archives.put, host.blob(archive.sha256), target, archive.if_exists, begun
+                )
             except OSError as e:
                 raise TaskFailed(
                     CREATE_FAILED, "The code cannot be unpacked to %s: %s" % (target, e.strerror)
@@ -185,8 +188,7 @@ class ProcessRuntime:
             task.move(RUNNING)
             host.changed(task)
             if task.stop is not None:
-                grace_s = max(0.0, task.stop.kill_at - time.time())
-                self._order(task, signal_number(_spec(task).stop_signal), grace_s)
+                self._order(task, signal_number(_spec(task).stop_signal), task.stop.left_s)
 
     def _order(self, task: Task, number: int, grace_s: float) -> bool:
         """Tell the holder. False when it is not there, or not yet: then `_note_start` gives the order again."""

@@ -6,6 +6,7 @@ blobs/SHA256
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -61,6 +62,7 @@ class Store:
                 write_atomic(os.path.join(fresh, "spec.json"), json.dumps(spec).encode())
             write_atomic(os.path.join(fresh, "state.json"), json.dumps(state).encode())
             os.rename(fresh, self.directory(task_id))
+            sync_folder(self.tasks)  # who was told that it is taken sends it no more
         except OSError as e:
             remove_tree(fresh)
             raise _full(e) from None
@@ -89,7 +91,7 @@ class Store:
         return trash
 
     def set_aside(self, directory: str) -> None:
-        """Move a folder that makes no sense out of the way, for a person to look at."""
+        """Move a folder that makes no sense out of the way, for a person to look at. Raises OSError."""
         os.rename(directory, "%s/broken-%s-%d" % (self.root, os.path.basename(directory), time.time_ns()))
 
     def blob(self, sha256: str) -> str:
@@ -151,6 +153,7 @@ class BlobWriter:
             os.fsync(self._file.fileno())  # after a power cut its name must not stand over other bytes
             self._file.close()
             os.rename(self._path, self._store.blob(self._sha256))
+            sync_folder(self._store.blobs)
         except OSError as e:
             raise _full(e) from None
 
@@ -167,7 +170,7 @@ class BlobWriter:
 
 
 def write_atomic(path: str, data: bytes) -> None:
-    """Replace the file: afterwards, also after a power cut, it holds the old bytes or the new ones. Mode 0600."""
+    """Replace the file: afterwards, also after a power cut, it holds the new bytes; before, the old ones. Mode 0600."""
     new = path + ".new"
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -178,6 +181,19 @@ def write_atomic(path: str, data: bytes) -> None:
     finally:
         os.close(fd)
     os.rename(new, path)
+    sync_folder(os.path.dirname(path))
+
+
+def sync_folder(path: str) -> None:
+    """What was renamed in it stays so after a power cut."""
+    fd = os.open(path or ".", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as e:
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(fd)
 
 
 def remove_tree(path: str) -> None:

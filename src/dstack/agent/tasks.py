@@ -9,6 +9,7 @@ import time
 from typing import Any, Awaitable, Callable, Dict, List, Optional
 
 from dstack.agent import processes
+from dstack.agent.companion import Companion
 from dstack.agent.leases import Leases
 from dstack.agent.machine import Ending, Task, TaskFailed, new_task, stored_task, tombstone
 from dstack.agent.runtime import Runtime
@@ -17,6 +18,8 @@ from dstack.agent.wakeup import Wakeup
 from dstack.agentapi.wire import (
     CREATE_FAILED,
     EXECUTOR_ERROR,
+    PENDING,
+    PULLING,
     EventsPage,
     HostHealth,
     StopRequest,
@@ -30,6 +33,7 @@ log = logging.getLogger("dstack.agent")
 KILL_AGAIN_S = 5.0
 SAVE_AGAIN_S = 2.0
 CANCEL_AGAIN_S = 1.0
+HOLDER_KILLS, KEEPER_ENDS = b"0 0", b"end"  # orders that the other does not know, and leaves alone
 TOMBSTONE_KEPT_S = 7 * 24 * 3600.0
 
 # Gives the runtime for a spec's `runtime` (docker | process | auto). Raises TaskFailed when it cannot be had.
@@ -69,7 +73,7 @@ class Tasks:
                 task = stored_task(directory, spec, state or {})
             except (ValueError, KeyError, TypeError) as e:
                 log.error("task %s: its files make no sense (%s); it is set aside", os.path.basename(directory), e)
-                self._store.set_aside(directory)
+                self._set_aside(directory)
                 continue
             if task.spec is None and time.time() - (task.report.finished_at or 0) > TOMBSTONE_KEPT_S:
                 remove_tree(directory)
@@ -78,6 +82,16 @@ class Tasks:
             self._tell(task)
             if not task.ended:
                 self._drive(task)
+
+    def _set_aside(self, directory: str) -> None:
+        """Nobody will know the task any more: what was started for it must not go on."""
+        companion = Companion(directory)
+        for order in (HOLDER_KILLS, KEEPER_ENDS):
+            companion.order(order)
+        try:
+            self._store.set_aside(directory)
+        except OSError as e:
+            log.error("%s cannot be moved: %s", directory, e)
 
     def put(self, spec: TaskSpec) -> TaskReport:
         """Start a task; one that is known already answers its present state. Raises DiskFull."""
@@ -135,6 +149,8 @@ class Tasks:
         except TaskFailed:
             if not force:
                 raise
+        if self._tasks.get(task_id) is not task:
+            return  # another request was quicker, and the name may be that of a new task by now
         self.unsaved.pop(task_id, None)
         self._tasks.pop(task_id, None)
         trash = self._store.discard(task_id)
@@ -190,6 +206,8 @@ class Tasks:
         try:
             self._store.save(task.id, task.to_state())
             self.unsaved.pop(task.id, None)
+        except FileNotFoundError:
+            log.error("task %s: somebody has removed its folder", task.id)  # which no waiting brings back
         except (DiskFull, OSError) as e:
             log.error("task %s: its state cannot be written: %s", task.id, e)
             if not self.unsaved:
@@ -241,8 +259,7 @@ class Tasks:
         runtime = await self._choose_runtime(task.report.runtime or spec.runtime)
         task.report.runtime = runtime.name
         try:
-            launching = "launched" not in task.memo
-            if launching:
+            if self._is_to_be_launched(task):
                 await self._leases.take(task, self.all, self.changed)
                 if not await self._launch(task, runtime):
                     return Ending(failed=True)
@@ -252,6 +269,15 @@ class Tasks:
         except Exception:  # whatever it was: what is told as failed must not go on running
             await self._quietly(task, runtime.abandon(task))
             raise
+
+    def _is_to_be_launched(self, task: Task) -> bool:
+        """Not what may have been started before the machine was restarted: a job is started once."""
+        if "launched" in task.memo:
+            return False
+        if task.boot_id != self._boot_id and task.report.state in (PENDING, PULLING):
+            task.boot_id = self._boot_id
+            self.changed(task)
+        return task.boot_id == self._boot_id or task.stop is not None
 
     async def _launch(self, task: Task, runtime: Runtime) -> bool:
         """False when a stop came first; the task is then undone."""
@@ -283,15 +309,14 @@ class Tasks:
     async def _carry_out_stop(self, task: Task, runtime: Runtime) -> None:
         while task.stop is None:
             await task.stop_ordered.wait(3600.0)
-        grace_s = task.stop.kill_at - time.time()
-        if grace_s > 0:
-            await runtime.stop(task, grace_s)
+        if task.stop.left_s:
+            await runtime.stop(task, task.stop.left_s)
         while True:
-            grace_s = task.stop.kill_at - time.time()
-            if grace_s <= 0:
+            left_s = task.stop.left_s
+            if not left_s:
                 await runtime.kill(task)
-                grace_s = KILL_AGAIN_S
-            await task.stop_ordered.wait(grace_s)
+                left_s = KILL_AGAIN_S
+            await task.stop_ordered.wait(left_s)
 
     async def _quietly(self, task: Task, cleaning: Awaitable[None]) -> None:
         try:
@@ -314,6 +339,8 @@ class Tasks:
         for task in list(self.unsaved.values()):
             try:
                 self._store.save(task.id, task.to_state())
+                self.unsaved.pop(task.id, None)
+            except FileNotFoundError:
                 self.unsaved.pop(task.id, None)
             except (DiskFull, OSError):
                 return False

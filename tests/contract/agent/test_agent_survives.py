@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from dstack.agent.processes import boot_id, table
-from dstack.agentapi.wire import StopRequest
+from dstack.agentapi.wire import StopRequest, TaskReport, to_json
 from support.docker_engine import call
 
 SEED = int(os.environ.get("DSTACK_TEST_SEED", "20261122"))
@@ -137,6 +137,33 @@ async def test_a_job_that_ran_before_the_machine_was_restarted_is_told_as_such(a
     assert (report.state, report.reason) == ("failed", "host_rebooted")
     if agent.runtime == "process" or os.geteuid() == 0:  # else the engine has the whole log
         assert log == b"up\n[dstack] The end of this log may be missing: the machine was restarted\n"
+
+
+async def test_a_task_that_waited_for_its_start_when_the_machine_was_restarted_is_started_and_ends_as_its_own(agent):
+    spec = agent.spec("echo once; exit 3")
+    agent.kill(signal.SIGKILL)
+    _leave(agent, spec, "pending")
+    await agent.start()
+    report, log = await agent.finish(spec.id)
+    assert (report.state, report.reason, report.exit_code, log) == ("exited", "", 3, b"once\n")
+
+
+async def test_a_task_that_may_have_been_started_before_the_machine_was_restarted_is_not_started_again(agent):
+    spec = agent.spec("echo again")
+    agent.kill(signal.SIGKILL)
+    _leave(agent, spec, "creating")
+    await agent.start()
+    report, log = await agent.finish(spec.id)
+    assert (report.state, report.reason) == ("failed", "host_rebooted") and b"again" not in log
+
+
+def _leave(agent, spec, state: str) -> None:
+    """A task on disk as an agent of the boot before this one left it."""
+    folder = agent.state / "tasks" / spec.id
+    folder.mkdir()
+    report = {**to_json(TaskReport(id=spec.id, state=state)), "runtime": "" if state == "pending" else agent.runtime}
+    (folder / "spec.json").write_text(json.dumps(to_json(spec)))
+    (folder / "state.json").write_text(json.dumps({"report": report, "boot_id": "the boot before", "memo": {}}))
 
 
 async def _seen(moment, agent, task_id: str) -> None:

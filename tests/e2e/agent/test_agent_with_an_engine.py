@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import shutil
 import sys
@@ -125,6 +126,20 @@ async def test_a_container_that_somebody_removes_is_told_as_such(docker_agent):
     call(docker_agent.docker_host, "DELETE", f"/containers/dstack-{spec.id}?force=1")
     report, log = await docker_agent.finish(spec.id)
     assert (report.state, report.reason, log) == (FAILED, "container_removed", b"up\n")
+
+
+async def test_a_job_that_ends_as_if_by_a_signal_after_the_clock_was_set_back_is_not_waited_for(docker_agent):
+    spec = docker_agent.spec("echo up; sleep 2; exit 137")
+    await docker_agent.client.put_task(spec)
+    await docker_agent.log_holds(spec.id, b"up")
+    docker_agent.kill()
+    path = docker_agent.state / "tasks" / spec.id / "state.json"
+    state = json.loads(path.read_text())
+    state["report"]["started_at"] += 24 * 3600  # as a day earlier sees it
+    path.write_text(json.dumps(state))
+    await docker_agent.start()
+    report, _ = await docker_agent.finish(spec.id)
+    assert (report.state, report.exit_code) == ("exited", 137)
 
 
 async def test_deleting_a_task_removes_its_container_and_its_network(docker_agent):

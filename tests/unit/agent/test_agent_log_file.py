@@ -20,6 +20,22 @@ def test_a_quota_gives_what_is_left_within_any_hour():
     assert quota.take(100, 3660.0) == 70
 
 
+def test_a_clock_that_is_set_back_does_not_keep_what_was_written_in_the_quota_for_longer_than_an_hour():
+    quota = Quota(100)
+    day = 24 * 3600.0
+    assert quota.take(90, 10 * day) == 90
+    assert quota.take(90, 9 * day) == 10  # no time has passed
+    assert quota.take(90, 9 * day + 1800.0) == 0
+    assert quota.take(90, 9 * day + 3660.0) == 90
+
+
+def test_output_that_comes_a_little_late_counts_with_what_came_before_it():
+    quota = Quota(100)
+    assert [quota.take(40, 600.0), quota.take(40, 540.0), quota.take(40, 600.0)] == [40, 40, 20]
+    assert quota.take(40, 540.0 + 3600.0) == 0
+    assert quota.take(40, 600.0 + 3600.0) == 40
+
+
 def test_no_quota_allows_everything():
     assert Quota(0).take(10**12, 0.0) == 10**12
 

@@ -81,7 +81,30 @@ def test_a_stored_task_is_the_same_task(tmp_path):
     t.memo["container"] = "abc"
     t.order_stop(10, "stopped", "by ann")
     again = stored_task(str(tmp_path / "t"), to_json(t.spec), json.loads(json.dumps(t.to_state())))
-    assert (again.report, again.stop, again.memo, again.spec) == (t.report, t.stop, t.memo, t.spec)
+    assert (again.report, again.memo, again.spec) == (t.report, t.memo, t.spec)
+    assert again.stop is not None and (again.stop.grace_s, again.stop.reason, again.stop.message) == (
+        10,
+        "stopped",
+        "by ann",
+    )
+
+
+def test_the_grace_of_a_stop_is_not_stretched_by_a_clock_that_was_set_back_while_no_agent_ran(tmp_path):
+    t = task(tmp_path)
+    t.order_stop(30, "stopped", "by ann")
+    state = json.loads(json.dumps(t.to_state()))
+    state["stop"]["kill_at"] += 24 * 3600.0  # as a day earlier sees it
+    again = stored_task(str(tmp_path / "t"), None, state)
+    assert again.stop is not None and 0 < again.stop.left_s <= 30
+
+
+def test_a_stop_whose_grace_was_over_before_the_agent_was_back_is_due(tmp_path):
+    t = task(tmp_path)
+    t.order_stop(30, "stopped", "by ann")
+    state = json.loads(json.dumps(t.to_state()))
+    state["stop"]["kill_at"] -= 60
+    again = stored_task(str(tmp_path / "t"), None, state)
+    assert again.stop is not None and again.stop.left_s == 0
 
 
 def test_a_job_that_ended_before_its_start_was_stored_has_exited(tmp_path):

@@ -10,9 +10,12 @@ import sys
 import pytest
 
 from dstack.agent.companion import Companion
-from dstack.agent.machine import TaskFailed, new_task
+from dstack.agent.leases import Leases
+from dstack.agent.machine import Task, TaskFailed, new_task
 from dstack.agent.process import ProcessRuntime
-from dstack.agentapi.wire import TaskSpec
+from dstack.agent.store import Store
+from dstack.agent.tasks import Tasks
+from dstack.agentapi.wire import GpuFacts, TaskSpec
 
 
 @pytest.fixture
@@ -52,3 +55,47 @@ def test_what_is_to_outlive_the_agent_and_cannot_be_started_does_not_look_alive(
     with pytest.raises(OSError):
         companion.start("hold", {})
     assert not companion.alive()
+
+
+class Gated(ProcessRuntime):
+    """Each removal waits at a gate of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates: list[asyncio.Event] = []
+
+    async def remove(self, task: Task) -> None:
+        gate = asyncio.Event()
+        self.gates.append(gate)
+        await gate.wait()
+        await super().remove(task)
+
+
+async def test_a_slow_second_removal_of_a_task_spares_a_new_one_of_the_same_name(tmp_path):
+    runtime = Gated()
+
+    async def choose(_: str) -> ProcessRuntime:
+        return runtime
+
+    async def no_gpus() -> list[GpuFacts]:
+        return []
+
+    tasks = Tasks(Store(str(tmp_path)), choose, "run", Leases(no_gpus))
+    spec = TaskSpec(id="t", name="t", script="exit 0", image="refused by this runtime")
+
+    async def refused() -> None:
+        tasks.put(spec)
+        while not tasks.find("t").ended:
+            await asyncio.sleep(0)
+
+    await refused()
+    removals = [asyncio.ensure_future(tasks.delete("t", 0, force=True)) for _ in range(2)]
+    while len(runtime.gates) < 2:
+        await asyncio.sleep(0)
+    runtime.gates[0].set()
+    await removals[0]
+    await refused()
+    runtime.gates[1].set()
+    await removals[1]
+    assert [task.id for task in tasks.all()] == ["t"] and (tmp_path / "tasks" / "t").is_dir()
+    await tasks.close()
