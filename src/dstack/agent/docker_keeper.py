@@ -3,10 +3,10 @@
 Both hold the master of the terminal that the job's shell prints to: one works, the other only starts a new worker when
 that one died, so neither death alone takes the job's terminal away. The worker also follows what the engine itself
 recorded (what went to the container's own terminal; everything, where the job has no shell of ours). It takes orders,
-one a line, from the FIFO `control`: `tail PATH`, and `end` when the container has ended; each may come again. The agent
-has the other end of the FIFO `wake`: a byte says that something changed, end of file that both are gone. A job that
-prints faster than the disk takes it waits, as on any terminal; one that exceeds its quota is told by the file
-`over_quota`.
+one a line, from the FIFO `control`: `tail PATH`, `give` when an agent wants the terminal, too, and `end` when the
+container has ended; each may come again. The agent has the other end of the FIFO `wake`: a byte says that something
+changed, end of file that both are gone. A job that prints faster than the disk takes it waits, as on any terminal; one
+that exceeds its quota is told by the file `over_quota`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from dstack.agent.notices import Notices
 from dstack.agent.terminal import open_named, read_batch
 
 OVER_QUOTA = "over_quota"
+INBOX = "terminal.sock"  # where an agent waits for the terminal
 LOOK_S = 5.0  # at whether the task's folder is still there
 LOOK_UNTOLD_S = 0.05  # at the engine's file where the kernel does not tell of changes
 DRAIN_S = 10.0  # without a word: after the container's end nobody but strangers holds its terminal any more
@@ -104,6 +105,8 @@ class Keeper:
             word, _, rest = line.partition(b" ")
             if word == b"end":
                 self._ending = True
+            elif word == b"give" and self._master >= 0:
+                _give(self._master)
             elif word == b"tail" and self._tail is None:
                 path = os.fsdecode(rest)
                 self._notices = Notices.of_folder(os.path.dirname(path))  # before the first look: nothing is missed
@@ -152,6 +155,20 @@ class Keeper:
         except OSError as e:
             if e.errno not in NO_SPACE:
                 raise  # else told with the next piece
+
+
+def _give(master: int) -> None:
+    """To the agent that asked for it; one that does not listen any more gets nothing."""
+    import array  # these are here for few
+    import socket
+
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [master]))]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as outbox:
+        outbox.setblocking(False)
+        try:
+            outbox.sendmsg([b"."], rights, 0, INBOX)
+        except OSError:
+            pass
 
 
 def _work_until_done(work: Callable[[int], None], slave: int) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 
-from dstack.agent import docker_logs, processes
+from dstack.agent import docker_handing, docker_logs, processes
 from dstack.agent.companion import Companion
 from dstack.agent.docker_keeper import OVER_QUOTA
 from dstack.agent.docker_logs import CUT, WHOLE, JsonFileTail
@@ -15,6 +16,8 @@ from dstack.agent.logfile import Quota
 from dstack.agent.machine import MACHINE_RESTARTED, Task, TaskFailed
 from dstack.agent.terminal import open_named, open_terminal
 from dstack.agentapi.wire import EXECUTOR_ERROR, START_FAILED
+
+log = logging.getLogger("dstack.agent")
 
 ENDING_S = 20.0  # a keeper that was told to end has a log to bring to disk
 ENDED_TOO_S = 5.0  # within which the end of a container is told whose keeper has gone with it
@@ -73,17 +76,20 @@ class Keeping:
 
     async def copy(self) -> None:
         """Runs until `no_more` was called and all was taken. Raises TaskFailed."""
+        taking = asyncio.ensure_future(self._take_terminal())
         try:
             while not self._took_all():
                 if not self._companion.alive():
                     await self._start_again()
                 await self._companion.watch(self._look)
             self._companion.reap()
-            self._close_master()
         finally:
+            taking.cancel()
+            await asyncio.wait([taking])
             self._task.log_lost, flags = docker_logs.end_of(self._task.directory) or (0, 0)
             if flags & CUT:
                 self._task.log_cut = MACHINE_RESTARTED if self._rebooted else "the processes that kept it were killed"
+        self._close_master()
 
     async def finish(self) -> None:
         """End the keeper of a container that is gone. Idempotent. Raises TaskFailed."""
@@ -125,6 +131,15 @@ class Keeping:
             self._companion.order(b"tail " + os.fsencode(self._log_path))
         if self._no_more.is_set() and self._companion.order(b"end"):
             self._told_end = True
+
+    async def _take_terminal(self) -> None:
+        """From the keeper, to which another agent gave it."""
+        if not self._terminal or self._master >= 0:
+            return
+        try:
+            self._master = await docker_handing.ask(self._task.directory, self._terminal, self._companion.order)
+        except OSError as e:
+            log.error("task %s: its terminal cannot be had from its keeper: %s", self._task.id, e)
 
     async def _start_again(self) -> None:
         """It goes on with the same terminal, and where it left what the engine recorded. Raises TaskFailed."""

@@ -62,6 +62,13 @@ def runs(agent: LiveAgent, task_id: str) -> bool:
     return call(agent.docker_host, "GET", f"/containers/dstack-{task_id}/json")["State"]["Running"]
 
 
+def terminals(agent: LiveAgent) -> int:
+    """How many the agent's process has the upper side of."""
+    assert agent.process is not None
+    folder = f"/proc/{agent.process.pid}/fd"
+    return sum(os.readlink(f"{folder}/{fd}").endswith("ptmx") for fd in os.listdir(folder))
+
+
 def unread(fifo: Path) -> int:
     """How many bytes wait in it."""
     fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -145,6 +152,23 @@ async def test_the_death_of_both_processes_that_keep_the_output_costs_the_job_no
     assert (report.exit_code, sorted(log.split())) == (4, [b"one", b"three", b"two"])
 
 
+async def test_an_agent_that_was_started_after_the_job_keeps_its_terminal_from_dying_with_both_keepers(docker_agent):
+    spec = docker_agent.spec(f"trap 'echo two; exit 4' INT; echo one; {FOR_EVER}")
+    await docker_agent.client.put_task(spec)
+    await docker_agent.log_holds(spec.id, b"one")
+    docker_agent.kill()
+    await docker_agent.start()
+    await until(lambda: terminals(docker_agent) == 1, "it has the terminal")
+    before = keepers(spec.id)
+    kill_all(before)
+    await until(lambda: len(set(keepers(spec.id)) - set(before)) == 2, "another keeper")
+    interrupt(docker_agent, spec.id)
+    report, log = await docker_agent.finish(spec.id)
+    assert (report.exit_code, log) == (4, b"one\ntwo\n")
+    await docker_agent.client.delete(spec.id, len(log))
+    assert terminals(docker_agent) == 0
+
+
 async def test_what_a_job_printed_last_is_in_its_log_also_when_both_keepers_die_before_they_took_it(docker_agent):
     spec = docker_agent.spec(f"trap 'seq 1 500; exit 4' INT; echo up; {FOR_EVER}")
     await docker_agent.client.put_task(spec)
@@ -219,3 +243,5 @@ async def test_where_the_engine_has_the_output_the_death_of_its_keeper_costs_not
 async def test_nothing_keeps_running_for_a_task_that_ended(docker_agent):
     report, _ = await docker_agent.run("echo once")
     await until(lambda: not keepers(report.id), "the keeper is gone")
+    here = docker_agent.process.pid
+    await until(lambda: here not in {row.parent for row in table().values()}, "nothing waits to be buried")
