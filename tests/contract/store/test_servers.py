@@ -77,6 +77,15 @@ async def test_a_host_is_held_by_one_server_until_that_gives_it_back(ledger: Sql
     assert second is not None and second.epoch > first.epoch
 
 
+async def test_more_hosts_are_asked_for_and_taken_at_once_than_a_statement_can_name(ledger: SqlLedger):
+    row, store = await host(ledger), ledger.store
+    others = [f"i{n:05}" for n in range(33_000)]
+    assert [one.instance.id for one in await store.linkable(A, [row.id, *others])] == [row.id]
+    held = await store.take_links(A, others[:12_000])
+    assert len(held) == 12_000 and {hold.server_id for hold in held} == {A}
+    assert await store.take_links(B, others[:2]) == []
+
+
 async def test_what_a_former_holder_saw_is_refused_and_what_the_holder_sees_is_written(ledger: SqlLedger):
     row, store = await host(ledger), ledger.store
     first = await taken(store, A, row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from dstack.server.store.codec import decode
 from dstack.server.store.tables import TABLES, host_link
 
 _INSTANCE = TABLES["instance"]
+AT_ONCE = 200  # instances that are read and decoded in one go
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +64,21 @@ async def prove(connection: AsyncConnection, hold: Hold) -> None:
 
 
 async def linkable(connection: AsyncConnection, server_id: str, ids: Collection[str] | None) -> list[Linkable]:
-    """The instances of these ids; None: all that are free."""
+    """The instances of these ids; None: all that are free. Others have their turn meanwhile: they may be thousands."""
     t = host_link.c
     free = and_(t.server_id.is_(None), or_(t.only.is_(None), t.only == server_id))
     joined = _INSTANCE.outerjoin(host_link, t.instance_id == _INSTANCE.c.id)
-    living = and_(_INSTANCE.c.status != InstanceStatus.TERMINATED, _INSTANCE.c.data.is_not(None))
-    wanted = and_(living, free) if ids is None else _INSTANCE.c.id.in_(sorted(ids))
-    found = await connection.execute(select(_INSTANCE, free.label("free")).select_from(joined).where(wanted))
-    return [Linkable(decode(Instance, m), bool(m["free"])) for m in found.mappings()]
+    if ids is None:
+        living = and_(_INSTANCE.c.status != InstanceStatus.TERMINATED, _INSTANCE.c.data.is_not(None))
+        ids = (await connection.execute(select(_INSTANCE.c.id).select_from(joined).where(living, free))).scalars().all()
+    wanted = sorted(ids)
+    result: list[Linkable] = []
+    for start in range(0, len(wanted), AT_ONCE):
+        some = _INSTANCE.c.id.in_(wanted[start : start + AT_ONCE])
+        found = await connection.execute(select(_INSTANCE, free.label("free")).select_from(joined).where(some))
+        result += [Linkable(decode(Instance, m), bool(m["free"])) for m in found.mappings()]
+        await asyncio.sleep(0)
+    return result
 
 
 async def take(connection: AsyncConnection, server_id: str, ids: Sequence[str]) -> list[Hold]:
@@ -79,13 +88,13 @@ async def take(connection: AsyncConnection, server_id: str, ids: Sequence[str]) 
     insert = sqlite_insert if connection.dialect.name == "sqlite" else pg_insert
     rows = [{"instance_id": id_, "server_id": server_id, "epoch": 1} for id_ in sorted(ids)]
     t = host_link.c
-    statement: Any = insert(host_link).values(rows)
+    statement: Any = insert(host_link)
     statement = statement.on_conflict_do_update(
         index_elements=["instance_id"],
         set_={"server_id": server_id, "epoch": t.epoch + 1},
         where=and_(t.server_id.is_(None), or_(t.only.is_(None), t.only == server_id)),
     ).returning(t.instance_id, t.epoch)
-    return [Hold(row.instance_id, server_id, row.epoch) for row in await connection.execute(statement)]
+    return [Hold(row.instance_id, server_id, row.epoch) for row in await connection.execute(statement, rows)]
 
 
 async def give_back(connection: AsyncConnection, holds: Collection[Hold]) -> None:
