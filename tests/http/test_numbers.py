@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 from pathlib import Path
 
+import pytest
 from sqlalchemy import insert
 
+from dstack.server.journal import Json
 from dstack.server.store.tables import act
 from support.http_api import Api, ended, fleet, task
 
@@ -57,6 +61,22 @@ async def test_the_work_of_the_engine_is_counted(live: Api) -> None:
     assert found['dstack_host_links{state="up"}'] == 1
     assert found["process_resident_memory_bytes"] > 1e6
     assert found["dstack_event_loop_lag_seconds_count"] >= 0
+
+
+async def test_the_log_tells_each_event_and_act_at_debug_with_their_ids(
+    live: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "dstack.server")
+    caplog.handler.setFormatter(Json())
+    await live.call("fleets/apply", {"plan": {"spec": fleet()}})
+    await live.call("runs/apply", {"plan": {"run_spec": task("true", name="t")}})
+    run = await ended(live, "t")
+    told = [json.loads(line) for line in caplog.text.splitlines()]
+    job = run["jobs"][0]["job_submissions"][0]["id"]
+    (begun,) = [one for one in told if one["message"] == "[job t-0-0] Job status changed PROVISIONING -> RUNNING"]
+    assert begun["job"] == job
+    (act_,) = [one for one in told if one["message"].startswith(f"act start_task of job {job} took ")]
+    assert act_["act"] and act_["job"] == job and act_["run"] == run["id"] and act_["instance"]
 
 
 async def test_no_series_tells_but_when_the_process_began(live: Api) -> None:

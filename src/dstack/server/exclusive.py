@@ -11,6 +11,8 @@ from sqlalchemy.engine import make_url
 
 from dstack.errors import DstackError
 
+LOCK = "server.lock"
+
 
 @contextmanager
 def exclusive(data_dir: Path, database_url: str) -> Iterator[None]:
@@ -20,7 +22,7 @@ def exclusive(data_dir: Path, database_url: str) -> Iterator[None]:
     """
     folder_hint = "stop it first, or give this one its own folder with DSTACK_SERVER_DIR"
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _held(data_dir / "server.lock", f"Another dstack server already uses {data_dir}", folder_hint):
+    with _held(data_dir / LOCK, f"Another dstack server already uses {data_dir}", folder_hint):
         file = _sqlite_file(database_url)
         if file is None:
             yield
@@ -33,6 +35,18 @@ def exclusive(data_dir: Path, database_url: str) -> Iterator[None]:
         lock = file.with_name(f"{file.name}.lock")
         with _held(lock, f"Another dstack server already uses the database {file}", file_hint):
             yield
+
+
+def held(data_dir: Path) -> bool:
+    """Whether a server, that answers or not, holds the data folder just now."""
+    try:
+        with (data_dir / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # no server was ever there
+    return False
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from dstack.model.orphan import Orphan, OrphanOrigin
 from dstack.server.auth.sealing import open_cipher
 from dstack.server.doctor.examine import examine, shown
 from dstack.server.doctor.finding import Finding
+from dstack.server.exclusive import exclusive
 from dstack.server.logs import storage
 from dstack.server.logs.files import LogStore
 from dstack.server.services.rows import insert_rows
@@ -69,6 +70,15 @@ async def test_a_server_that_is_well_is_said_to_be(patient: Patient):
         "chores", "logs",
     ]  # fmt: skip
     assert found["server"].data == {"running": False}
+
+
+async def test_a_server_that_runs_and_does_not_answer_is_told(patient: Patient):
+    with exclusive(patient.settings.data_dir, patient.settings.resolved_database_url):
+        found = (await patient.findings())["server"]
+    assert not found.ok
+    assert found.message == f"it uses {patient.settings.data_dir}, but does not answer at http://127.0.0.1:1"
+    assert "DSTACK_SERVER_PORT" in found.details[0]
+    assert found.data == {"running": True}
 
 
 async def test_an_act_that_is_tried_in_vain_is_named_with_its_last_error(patient: Patient):

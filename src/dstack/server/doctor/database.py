@@ -13,7 +13,7 @@ from dstack.errors import DstackError
 from dstack.model.orphan import Orphan, OrphanStatus
 from dstack.server.auth.cipher import Cipher, load_keys
 from dstack.server.auth.sealing import CANARY
-from dstack.server.doctor.finding import Finding, ago, some
+from dstack.server.doctor.finding import Finding, ago, counted, some
 from dstack.server.settings import Settings
 from dstack.server.store.codec import decode
 from dstack.server.store.migrations import HEAD
@@ -77,7 +77,7 @@ async def overdue(connection: AsyncConnection, now: float, running: bool) -> Fin
     if not lines:
         return Finding("due", True, "nothing is overdue", (), {"overdue": 0})
     note = "" if running else "; no server runs that would look at them"
-    many = f"{len(lines)} resources are overdue{note}"
+    many = f"{counted(len(lines), 'resource is', 'resources are')} overdue{note}"
     return Finding("due", not running, many, some(lines), {"overdue": len(lines)})
 
 
@@ -102,7 +102,7 @@ async def unread(connection: AsyncConnection, now: float, running: bool) -> Find
     if not count:
         return Finding("inbox", True, "everything that was seen is heard", (), {"unread": 0})
     running = running or any(one.live for one in await known(connection, now))
-    message = f"{count} observations lie unread, the oldest since {ago(now - oldest)}"
+    message = f"{counted(count, 'observation lies', 'observations lie')} unread, the oldest since {ago(now - oldest)}"
     return Finding("inbox", not running, message, (), {"unread": count})
 
 
@@ -116,7 +116,7 @@ async def orphans(connection: AsyncConnection, now: float) -> Finding:
     ]
     if not lines:
         return Finding("orphans", True, "no machine is without an instance", (), {"orphans": 0})
-    message = f"{len(lines)} machines may cost money and belong to nobody: `dstack server orphans`"
+    message = f"{counted(len(lines), 'machine', 'machines')} may cost money without an owner: `dstack server orphans`"
     return Finding("orphans", False, message, some(lines), {"orphans": len(lines)})
 
 
@@ -130,4 +130,6 @@ async def chores(connection: AsyncConnection, now: float) -> Finding:
         + (f"last {ago(now - one.ended_at)} ago" if one.ended_at is not None else "not yet")
         for one in rows
     )
-    return Finding("chores", True, f"{len(rows)} kinds of upkeep", some(list(lines)), {"chores": len(rows)})
+    return Finding(
+        "chores", True, f"{counted(len(rows), 'kind', 'kinds')} of upkeep", some(list(lines)), {"chores": len(rows)}
+    )

@@ -18,6 +18,7 @@ from dstack.errors import DstackError
 from dstack.server.doctor import database, folder, members
 from dstack.server.doctor.finding import Finding
 from dstack.server.doctor.reading import reading
+from dstack.server.exclusive import held
 from dstack.server.settings import Settings
 from dstack.server.store.trouble import DatabaseUnavailable
 
@@ -34,7 +35,8 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
             hint="DSTACK_SERVER_DIR and DSTACK_DATABASE_URL say where the server has its state",
         )
     running, health = _health(settings)
-    found = [_versions(), _server(settings, running, health), *folder.disks(settings)]
+    server, running = _server(settings, running, health, held(settings.data_dir))
+    found = [_versions(), server, *folder.disks(settings)]
     return found + await _of_database(settings, url, sqlite, clock.now(), running)
 
 
@@ -91,10 +93,15 @@ def _versions() -> Finding:
     return Finding("version", True, f"dstack {__version__}, Python {python}, {system}", (sys.executable,), data)
 
 
-def _server(settings: Settings, running: bool, health: str) -> Finding:
-    words = "answers at" if running else "does not answer at"
+def _server(settings: Settings, answers: bool, health: str, holds: bool) -> tuple[Finding, bool]:
+    """What is told of it, and whether it runs."""
+    if holds and not answers:
+        words = f"it uses {settings.data_dir}, but does not answer at {settings.url}"
+        hint = "it hangs, or listens elsewhere: DSTACK_SERVER_HOST and DSTACK_SERVER_PORT say where to ask"
+        return Finding("server", False, words, (hint,), {"running": True}), True
+    words = "answers at" if answers else "does not answer at"
     told = f": {health}" if health else ""
-    return Finding("server", not health, f"{words} {settings.url}{told}", (), {"running": running})
+    return Finding("server", not health, f"{words} {settings.url}{told}", (), {"running": answers}), answers
 
 
 def _health(settings: Settings) -> tuple[bool, str]:

@@ -25,6 +25,11 @@ def ago(seconds: float) -> str:
     return f"{int(max(seconds, 0))}s"
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """`1 log is`, `2 logs are`."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def some(lines: list[str], limit: int = 10) -> tuple[str, ...]:
     """The first of many lines, and how many more there are."""
     more = [f"... and {len(lines) - limit} more"] if len(lines) > limit else []

@@ -9,12 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.errors import DstackError
-from dstack.server.doctor.finding import Finding, some
+from dstack.server.doctor.finding import Finding, counted, some
 from dstack.server.logs.storage import elsewhere
 from dstack.server.settings import Settings
 from dstack.server.store.tables import TABLES, log_offset
 
-GIB = 1024**3
+MIB, GIB = 1024**2, 1024**3
 LEAST_BYTES = GIB
 LEAST_SHARE = 0.05
 
@@ -32,7 +32,7 @@ def _disk(name: str, folder: Path) -> Finding:
         return Finding(name, False, f"{folder}: {e.strerror}")
     share = usage.free / usage.total
     enough = usage.free >= LEAST_BYTES and share >= LEAST_SHARE
-    message = f"{usage.free / GIB:.1f} GiB of {usage.total / GIB:.1f} GiB are free at {folder}"
+    message = f"{_size_in_words(usage.free)} of {_size_in_words(usage.total)} are free at {folder}"
     return Finding(name, enough, message, (), {"free_bytes": usage.free, "total_bytes": usage.total})
 
 
@@ -58,8 +58,12 @@ async def logs(connection: AsyncConnection, settings: Settings) -> Finding:
                 lines.append(f"{path} of run {one.run_name} has {have} of {size} bytes")
     data = {"logs": count, "damaged": len(lines)}
     if not lines:
-        return Finding("logs", True, f"{count} logs are whole", (), data)
+        return Finding("logs", True, f"{counted(count, 'log is', 'logs are')} whole", (), data)
     return Finding("logs", False, f"{len(lines)} files of {count} logs are damaged or missing", some(lines), data)
+
+
+def _size_in_words(size: int) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
 
 
 def _size(path: Path) -> int:

@@ -136,6 +136,8 @@ class ActRunner:
                 outcome = await self._outcome(one)
                 how = "done" if isinstance(outcome, Done) else "again"
                 await self._recorded(one.token, outcome)
+                if how == "done":
+                    log.debug("act %s of %s %s took %.2f s", one.verb, *one.ref, time.perf_counter() - began)
             except Exception:
                 log.exception("act %s of %s %s could not be recorded; it runs again", one.verb, *one.ref)
             finally:

@@ -12,6 +12,7 @@ from dstack.clock import Clock
 from dstack.control.decide import decide
 from dstack.control.kernel import Probe, Turn
 from dstack.control.snapshots import Snapshot
+from dstack.model.event import Event
 from dstack.model.row import Ref
 from dstack.server.engine.subject import subject
 from dstack.server.journal import about
@@ -175,3 +176,11 @@ class Engine:
             self._dispatch.acts()
         if committed.probes:
             self._dispatch.probes(committed.probes)
+        if log.isEnabledFor(logging.DEBUG):
+            for event in (event for decision in committed.accepted for event in decision.events):
+                _tell(event)
+
+
+def _tell(event: Event) -> None:
+    with about(**{target.type: target.id for target in event.targets}):
+        log.debug("[%s] %s", ", ".join(f"{target.type} {target.name}" for target in event.targets), event.message)
