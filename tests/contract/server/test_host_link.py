@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import pytest
 from sqlalchemy import insert, select, text
 
+from dstack.agentapi.client import AgentUnreachable
+from dstack.model.instance import InstanceStatus
 from dstack.model.job import JobStatus
 from dstack.model.row import Ref
+from dstack.server.services.rows import change_rows
 from dstack.server.store.acts import ClaimedAct
-from dstack.server.store.tables import act
+from dstack.server.store.tables import act, host_link
 from support import builders
 from support.live_host import Host
 
@@ -137,3 +141,23 @@ async def _linked_again(host: Host) -> bool:
 
 async def _logged(caplog: pytest.LogCaptureFixture, words: str) -> bool:
     return any(words in record.getMessage() for record in caplog.records)
+
+
+async def test_a_host_that_went_away_unnoticed_is_found_by_looking_at_all(host: Host):
+    gone = {"status": InstanceStatus.TERMINATED, "finished_at": host.clock.now()}
+    async with host.linked():
+        assert host.links.client(host.instance.id)
+        async with host.database.write() as connection:
+            await change_rows(connection, type(host.instance), [host.instance.id], **gone)
+        host.links.look_at_all()
+        await host.until(partial(_let_go, host))
+
+
+async def _let_go(host: Host) -> bool:
+    async with host.database.read() as connection:
+        held = (await connection.execute(select(host_link.c.server_id))).scalars().all()
+    try:
+        host.links.client(host.instance.id)
+    except AgentUnreachable:
+        return held == []
+    return False

@@ -63,6 +63,7 @@ class HostLinks:
         self._links: dict[str, tuple[HostLink, asyncio.Task[None]]] = {}
         self._noticed: set[str] = set()
         self._look_for_free = True
+        self._look_for_gone = False
         self._left_over = False
         self._news = asyncio.Event()
 
@@ -80,7 +81,7 @@ class HostLinks:
 
     def look_at_all(self) -> None:
         """Whether machines went away may have been missed."""
-        self._noticed |= self._links.keys()
+        self._look_for_gone = True
         self.look()
 
     async def run(self) -> None:
@@ -90,7 +91,10 @@ class HostLinks:
                 self._news.clear()
                 noticed, self._noticed = self._noticed, set()
                 free, self._look_for_free = self._look_for_free, False
+                gone, self._look_for_gone = self._look_for_gone, False
                 try:
+                    if gone:
+                        noticed.update(await self._store.gone_hosts(self._owner))
                     await self._update(group, noticed)
                     if free:
                         await self._update(group, None)
@@ -98,6 +102,7 @@ class HostLinks:
                     complain(log, "host links could not be updated; trying again")
                     self._noticed |= noticed
                     self._look_for_free |= free
+                    self._look_for_gone |= gone
                     await asyncio.sleep(RETRY_S)
                     continue
                 await self._news.wait()

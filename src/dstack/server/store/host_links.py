@@ -81,6 +81,14 @@ async def linkable(connection: AsyncConnection, server_id: str, ids: Collection[
     return result
 
 
+async def gone(connection: AsyncConnection, server_id: str) -> list[str]:
+    """The ids of the instances that have no machine any more although this server holds their hosts."""
+    joined = _INSTANCE.join(host_link, host_link.c.instance_id == _INSTANCE.c.id)
+    no_machine = or_(_INSTANCE.c.status == InstanceStatus.TERMINATED, _INSTANCE.c.data.is_(None))
+    statement = select(_INSTANCE.c.id).select_from(joined).where(host_link.c.server_id == server_id, no_machine)
+    return list((await connection.execute(statement)).scalars())
+
+
 async def take(connection: AsyncConnection, server_id: str, ids: Sequence[str]) -> list[Hold]:
     """Hold those of the hosts that nobody holds, each under a new epoch."""
     if not ids:

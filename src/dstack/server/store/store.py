@@ -83,6 +83,10 @@ class Store:
         async with self.database.read() as connection:
             return await host_links.linkable(connection, server_id, ids)
 
+    async def gone_hosts(self, server_id: str) -> list[str]:
+        async with self.database.read() as connection:
+            return await host_links.gone(connection, server_id)
+
     async def take_links(self, server_id: str, ids: Sequence[str]) -> list[Hold]:
         async with self.database.write() as connection:
             return await host_links.take(connection, server_id, ids)
