@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from dstack.backends.sim.machines import Machine, Machines
 from dstack.backends.sim.misfortune import write_json
@@ -89,3 +89,24 @@ def _forget(cloud: Path, job_id: str) -> None:
         tasks = json.loads(file.read_text())
         if any(task["id"] == job_id for task in tasks):
             write_json(file, [task for task in tasks if task["id"] != job_id])
+
+
+def damaged(statement: str) -> Callable[[Path], type[Store]]:
+    """Before the first commit that finds rows which the SQL statement changes, and which nobody decides, it is run."""
+
+    def of(cloud: Path) -> type[Store]:
+        class Damaged(Store):
+            done = False
+
+            async def commit(self, batch: Sequence[tuple[Claim, Turn]], now: float) -> Committed:
+                if not Damaged.done:
+                    async with self.database.write() as connection:
+                        await connection.execute(text("PRAGMA ignore_check_constraints = ON"))
+                        found = await connection.execute(text(f"{statement} AND claimed_by IS NULL"))
+                        Damaged.done = found.rowcount > 0
+                        await connection.execute(text("PRAGMA ignore_check_constraints = OFF"))
+                return await super().commit(batch, now)
+
+        return Damaged
+
+    return of

@@ -44,6 +44,16 @@ def test_every_run_ends_though_two_servers_of_one_database_die_in_turn(
     assert told.deaths.total() >= 4
 
 
+def test_every_run_ends_over_a_postgresql_that_is_slow_now_and_then_and_loses_answers(
+    tmp_path: Path, postgresql_server: str
+):
+    url = postgres.new_database(postgresql_server)
+    told = tell(3, tmp_path / "story", url, minutes=1.0, weather=True)
+    assert not told.broken, explained(told)
+    assert told.slow > 0
+    assert told.lost > 0
+
+
 @pytest.mark.parametrize(
     ("worse", "how"),
     [
@@ -58,3 +68,27 @@ def test_a_planted_bug_is_found_within_a_few_stories(
 ):
     found = (tell(seed, tmp_path / f"{seed}", store=worse, **how).broken for seed in range(12))
     assert any(found)
+
+
+ONE_BUSY = "(SELECT id FROM instance WHERE status = 'busy' LIMIT 1)"
+ONE_IDLE = "(SELECT id FROM instance WHERE status = 'idle' AND idle_deadline IS NOT NULL LIMIT 1)"
+ONE_NODE = "(SELECT id FROM job WHERE status = 'provisioning' AND json_extract(spec, '$.jobs_per_replica') > 1 LIMIT 1)"
+UNPLACED = "status = 'submitted', place = NULL, instance_id = NULL, tried_offers = '[]'"
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE run SET due_at = NULL WHERE status IN ('submitted', 'provisioning')", "and never due"),
+        ("UPDATE job SET status = 'running', due_at = 1 WHERE status IN ('done', 'failed')", "had ended as"),
+        (f"UPDATE instance SET busy_blocks = busy_blocks + 1 WHERE id IN {ONE_BUSY}", "blocks busy"),
+        (f"UPDATE instance SET status = 'terminated', due_at = NULL WHERE id IN {ONE_IDLE}", "no instance answers"),
+        ("UPDATE run SET status = 'done', due_at = NULL WHERE status = 'running'", "jobs that are not over"),
+        (f"UPDATE instance SET idle_deadline = NULL WHERE id IN {ONE_IDLE}", "no time at which it goes"),
+        (f"UPDATE job SET {UNPLACED} WHERE id IN {ONE_NODE}", "nodes without a place"),
+    ],
+)
+def test_damage_of_the_database_is_noticed_at_once(tmp_path: Path, statement: str, words: str):
+    worse = planted_stores.damaged(statement)
+    told = (tell(seed, tmp_path / f"{seed}", store=worse, deadly=False, minutes=1.0).broken for seed in range(3))
+    assert any(words in one for broken in told for one in broken)

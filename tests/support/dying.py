@@ -24,7 +24,9 @@ from dstack.server.store.claims import Claim
 from dstack.server.store.commit import Committed
 from dstack.server.store.database import Database
 from dstack.server.store.host_links import Hold
+from dstack.server.store.servers import LEASE_S, Member, Others, Pulse
 from dstack.server.store.store import Store
+from dstack.server.store.trouble import DatabaseUnavailable
 
 T = TypeVar("T")
 
@@ -43,6 +45,8 @@ class Fate:
     From then on every use of its database raises Died: what is dead writes nothing, however politely its parts are
     taken down; `where` says how it ended. `looked` is called after every commit of the engine, an act or an
     observation; `slow_s` tells before each how long it takes to begin, so that others come between load and commit.
+    `buried` is called when the server learns that others took it for dead, though it has told them that it lives again
+    and again: none of its last words were lost.
     """
 
     def __init__(
@@ -51,9 +55,12 @@ class Fate:
         count: int = 1,
         looked: Callable[[], Awaitable[None]] = _nothing,
         slow_s: Callable[[], float] = lambda: 0.0,
+        buried: Callable[[], None] = lambda: None,
     ):
         self.where = ""
         self.slow_s = slow_s
+        self.buried = buried
+        self.unheard = True  # since it last said that it lives
         self._points = frozenset(points)
         self.armed = False
         self.dead = False
@@ -153,6 +160,19 @@ class DyingStore(Store):
     async def take_links(self, server_id: str, ids: Sequence[str]) -> list[Hold]:
         parent = super()
         return await self._around("take_links", ("host",), lambda: parent.take_links(server_id, ids))
+
+    async def beat(
+        self, me: Member, now: float, lease_s: float = LEASE_S, slack_s: Callable[[], float] = lambda: 0.0
+    ) -> tuple[Pulse, Others]:
+        try:
+            pulse, others = await super().beat(me, now, lease_s, slack_s)
+        except DatabaseUnavailable:
+            self.fate.unheard = True
+            raise
+        if pulse is Pulse.BURIED and not self.fate.unheard:
+            self.fate.buried()
+        self.fate.unheard = False
+        return pulse, others
 
     async def _around(self, verb: str, what: Iterable[str], call: Callable[[], Awaitable[T]]) -> T:
         if slow_s := self.fate.slow_s():

@@ -11,12 +11,15 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from dstack.control import invariants
+from dstack.errors import DstackError
 from dstack.model.job import Job, JobStatus
 from dstack.model.run import Run
 from dstack.server.app import running
@@ -27,6 +30,7 @@ from support.dying import Died, Fate, classes
 from support.http_api import TOKEN, Api, client_of, task
 from support.virtual_time import VirtualClock, VirtualLoop, in_virtual_time, virtual_loop
 from support.watching import VirtualDatabase, Watch, set_clock
+from support.weather import Weather, weathered
 
 MINUTE = 60.0
 SETTLE_S = 6 * 3600.0  # after the last death everything must be over within this
@@ -78,6 +82,9 @@ class Told:
     passed: Counter[str] = field(default_factory=Counter)
     looks: int = 0
     virtual_s: float = 0.0
+    slow: int = 0  # steps of the database in slow seasons
+    lost: int = 0  # commits without an answer
+    buried: int = 0  # how often a server that lived, and whose word was not lost, was taken for dead
 
 
 def tell(
@@ -90,16 +97,18 @@ def tell(
     minutes: float = 6.0,
     slow: float = SLOW,
     deadly: bool = True,
+    weather: bool = False,
 ) -> Told:
     """Play a seed in a new folder; two servers on an empty PostgreSQL, one on SQLite.
 
     `store` makes worse stores, `database` is that of the servers, `slow` is the share of slow commits, `deadly`:
-    servers die at all.
+    servers die at all; `weather`: PostgreSQL is slow for a while now and then, and loses answers to commits.
     """
     if database_url is not None:
         asyncio.run(set_clock(database_url))
     random.seed(seed)  # pauses between tries are shaken by the global source
-    story = _Story(seed, folder, database_url, (store(folder / "cloud"), database), minutes * MINUTE, slow, deadly)
+    how = _How((store(folder / "cloud"), database), minutes * MINUTE, slow, deadly, weather)
+    story = _Story(seed, folder, database_url, how)
     return in_virtual_time(story.play(), outside=database_url is not None)
 
 
@@ -113,22 +122,20 @@ def settings_of(home: Path, cloud: Path, sim: dict[str, Any], **settings: Any) -
     return Settings(data_dir=home, admin_token=TOKEN, local_backend=False, encryption_keys=keys, **settings)
 
 
+@dataclass(frozen=True)
+class _How:
+    classes: tuple[type[Store], type[Database]]
+    until_s: float
+    slow: float
+    deadly: bool
+    weather: bool
+
+
 class _Story:
-    def __init__(
-        self,
-        seed: int,
-        folder: Path,
-        url: str | None,
-        classes: tuple[type[Store], type[Database]],
-        until_s: float,
-        slow: float,
-        deadly: bool,
-    ):
+    def __init__(self, seed: int, folder: Path, url: str | None, how: _How):
         self.told = Told(seed)
-        self._folder, self._url, self._classes = folder, url, classes
-        self._until_s = until_s
-        self._slow = slow
-        self._deadly = deadly
+        self._folder, self._url, self._how = folder, url, how
+        self._until_s = how.until_s
         self._servers = ["a"] if url is None else ["a", "b"]
         self._living: dict[str, Api] = {}
         self._finished = asyncio.Event()
@@ -159,34 +166,57 @@ class _Story:
     async def _lives(self, name: str, settings: Settings, loop: VirtualLoop) -> None:
         chance = random.Random(f"{self.told.seed} {name}")
         clock = VirtualClock(loop, chance.uniform(-3, 3) if self._url else 0.0)
+        weather = Weather(self.told.seed, name, self._until_s) if self._how.weather else None
         while not self._finished.is_set():
-            last = not self._deadly or loop.time() >= self._until_s
+            last = not self._how.deadly or loop.time() >= self._until_s
             fate = self._fate(chance)
             fate.armed = not last
             longest_s = SETTLE_S * 4 if last else chance.uniform(5, LONGEST_LIFE_S)
             try:
-                await self._live(name, settings, clock, fate, longest_s)
+                await self._live(name, settings, clock, fate, longest_s, weather)
             except* Died:
                 pass
             self.told.passed += fate.passed
             if fate.dead:
                 self.told.deaths[fate.where] += 1
                 await asyncio.sleep(chance.uniform(0, LONGEST_DEATH_S))
+        if weather is not None:
+            self.told.slow += weather.slow
+            self.told.lost += weather.lost
 
     def _fate(self, chance: random.Random) -> Fate:
-        how = {"looked": self._watch.look, "slow_s": lambda: self._slow_s(chance)}
+        how = {"looked": self._watch.look, "slow_s": lambda: self._slow_s(chance), "buried": self._buried}
         if chance.random() < 0.3:
             return Fate(chance.choice(COMMON), count=chance.randint(1, 30), **how)
         return Fate(*chance.sample(RARE, DANGERS), count=chance.randint(1, 3), **how)
 
     def _slow_s(self, chance: random.Random) -> float:
-        if virtual_loop().time() >= self._until_s or chance.random() >= self._slow:
+        if virtual_loop().time() >= self._until_s or chance.random() >= self._how.slow:
             return 0.0
         return chance.choice((0.05, 1.0, 5.0))
 
-    async def _live(self, name: str, settings: Settings, clock: VirtualClock, fate: Fate, longest_s: float) -> None:
-        dying = classes(fate, *self._classes)
-        async with running(settings, clock, **dying) as server, client_of(server.parts) as http:
+    def _buried(self) -> None:
+        self.told.buried += 1
+
+    async def _live(
+        self,
+        name: str,
+        settings: Settings,
+        clock: VirtualClock,
+        fate: Fate,
+        longest_s: float,
+        weather: Weather | None,
+    ) -> None:
+        store, database = self._how.classes
+        dying = classes(fate, store, database if weather is None else weathered(weather))
+        async with AsyncExitStack() as stack:
+            try:
+                server = await stack.enter_async_context(running(settings, clock, **dying))
+            except DstackError:  # whoever keeps it alive starts it again
+                if weather is None or not weather.failed:
+                    raise
+                return
+            http = await stack.enter_async_context(client_of(server.parts))
             self._living[name] = Api(http, server.parts)
             ends = [asyncio.ensure_future(e.wait()) for e in (fate.died, self._finished)]
             try:
@@ -209,7 +239,7 @@ class _Story:
                 spec = {"configuration": {"type": "fleet", "name": name, "idle_duration": "40s", **fields}}
                 await self._call("fleets/apply", {"plan": {"spec": spec}})
             await self._all(self._wishes(chance, loop))
-            if await self._over(self._runs_ended, "runs"):
+            if await self._over(self._runs_ended, "runs") and await self._over(self._at_rest, "idle machines"):
                 await self._call("fleets/delete", {"names": list(FLEETS)})
                 await self._over(self._nothing_left, "all")
             await self._conclude()
@@ -242,7 +272,10 @@ class _Story:
         """Ask whichever server lives until one answers."""
         tried = False
         while not self._watch.broken:
-            for api in list(self._living.values()):
+            for name in list(self._living):
+                api = self._living.get(name)
+                if api is None:  # died while another one was asked
+                    continue
                 try:
                     if unless is not None and tried and (await api.raw(*unless)).status_code == 200:
                         return
@@ -261,6 +294,9 @@ class _Story:
 
     async def _runs_ended(self) -> list[str]:
         return [f"run {run.name} {run.status}" for run in await self._watch.runs() if not run.terminal]
+
+    async def _at_rest(self) -> list[str]:
+        return invariants.beyond_minimum(await self._watch.rows())
 
     async def _nothing_left(self) -> list[str]:
         return await self._watch.left()

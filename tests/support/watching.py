@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +23,7 @@ from support.virtual_time import VirtualLoop, virtual_loop
 
 # However often servers die: a new life reads at once what lies there.
 HEARD_WITHIN_S = 240.0
+SLACK_S = 600.0  # stories are short
 LASTING = ("queue", "chore", "orphan")  # kinds that go on for ever
 CLOCK = """
     CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
@@ -79,6 +80,7 @@ class Watch:
         self.database = VirtualDatabase(url)
         self._loop = loop
         self._cloud = cloud
+        self._ended: dict[Ref, str] = {}
         self._starts: dict[str, set[tuple[str, float]]] = defaultdict(set)
 
     async def look(self) -> None:
@@ -90,8 +92,16 @@ class Watch:
         # What ended while the database was being read is no witness.
         machines, tasks = machines & self.machines(), {k: v for k, v in tasks.items() if self.tasks().get(k) == v}
         found = invariants.broken(
-            invariants.View(**view, machines=machines, tasks=tasks, heard_within_s=HEARD_WITHIN_S)
+            invariants.View(
+                **view,
+                machines=machines,
+                tasks=tasks,
+                heard_within_s=HEARD_WITHIN_S,
+                slack_s=SLACK_S,
+                ended=self._ended,
+            )
         )
+        self._ended |= {row.ref: str(row.status) for row in view["rows"] if row.terminal}
         found += [f"job {j} was started {len(at)} times: {sorted(at)}" for j, at in self._starts.items() if len(at) > 1]
         self.broken = found
 
@@ -143,7 +153,7 @@ class Watch:
                     rows.append(row)
                     due[row.ref] = due_at
             acts = await connection.execute(select(act.c.kind, act.c.resource_id, act.c.verb))
-            pending = {(Ref(one.kind, one.resource_id), one.verb) for one in acts}
+            pending = Counter((Ref(one.kind, one.resource_id), one.verb) for one in acts)
             oldest = select(inbox.c.kind, inbox.c.resource_id, func.min(inbox.c.at).label("at"))
             found = await connection.execute(oldest.group_by(inbox.c.kind, inbox.c.resource_id))
             living = {row.ref for row in rows if not row.terminal}

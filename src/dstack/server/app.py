@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI
@@ -60,19 +60,19 @@ async def running(
     with exclusive(settings.data_dir, settings.resolved_database_url):
         file = backends_file.read(settings.data_dir, settings.default_project)
         settings = with_file(settings, file)
-        try:
+        with _explained(settings):
             cipher, database, token = await _open(settings, clock, database_class)
-        except DatabaseUnavailable as e:
-            raise DstackError(str(e), hint=remedy(settings.resolved_database_url, str(e))) from e
         try:
             me = myself(settings)
             wired = wire(Ground(settings, clock, cipher, database, me, hosts, store_class))
             parts = wired.parts
-            await enter(database, settings, me, clock)
+            with _explained(settings):
+                await enter(database, settings, me, clock)
             try:
-                async with one_at_a_time(database.url):
-                    await backends_file.apply(parts, file)
-                    await chores.begin_all(database, clock.now(), parts.owner, parts.backends.own)
+                with _explained(settings):
+                    async with one_at_a_time(database.url):
+                        await backends_file.apply(parts, file)
+                        await chores.begin_all(database, clock.now(), parts.owner, parts.backends.own)
                 async with _working(wired.workers):
                     yield Running(parts, token)
             finally:
@@ -83,6 +83,15 @@ async def running(
                     await parts.backends.aclose()
         finally:
             await database.close()
+
+
+@contextmanager
+def _explained(settings: Settings) -> Iterator[None]:
+    """A database that cannot be used while the server starts is a DstackError with what to do about it."""
+    try:
+        yield
+    except DatabaseUnavailable as e:
+        raise DstackError(str(e), hint=remedy(settings.resolved_database_url, str(e))) from e
 
 
 async def _open(

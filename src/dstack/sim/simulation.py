@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from dstack.control import invariants
+from dstack.control.invariants import beyond_minimum
 from dstack.control.kernel import IllegalTransition
 from dstack.model.instance import Instance
+from dstack.model.row import Ref
 from dstack.sim.clock import VirtualClock
 from dstack.sim.cloud import Cloud, Machine
 from dstack.sim.faults import ALL, Faults, Hit
@@ -72,6 +74,7 @@ class Simulation:
             self.clock, self.world, self.cloud, self.faults, self.trace, self.people.scripts, self._after_commit
         )
         self._problems: list[str] = []
+        self._ended: dict[Ref, str] = {}
         self._foreign = 0
         self._heard_within_s = heard_within_s
         self.people.begin(self.world, START)
@@ -84,6 +87,7 @@ class Simulation:
     def run(self) -> Result:
         try:
             self._play(self._all_over)
+            self._play(self._at_rest)
             self.people.leave(self.world, self.clock.now())
             self._play(self._all_gone)
             self._check()
@@ -158,13 +162,15 @@ class Simulation:
             self.clock.now(),
             world.rows.values(),
             due,
-            world.acts.keys(),
+            world.unfinished,
             alive,
             tasks,
             unread,
             self._heard_within_s,
+            ended=self._ended,
         )
         found = invariants.broken(view)
+        self._ended |= {ref: str(row.status) for ref, row in world.rows.items() if row.terminal}
         found += [f"job {j} was started {n} times on one host" for h in hosts for j, n in h.starts.items() if n > 1]
         if len(self.cloud.machines) - len(self._ours()) < self._foreign:
             found.append("a machine that no row knows was ended unasked")
@@ -174,6 +180,10 @@ class Simulation:
     def _all_over(self) -> bool:
         runs = self.people.runs
         return all(self.world.rows[r].terminal for r in runs)
+
+    def _at_rest(self) -> bool:
+        """Nobody wants anything: of each fleet so many machines are left as it keeps."""
+        return not beyond_minimum(self.world.rows.values())
 
     def _all_gone(self) -> bool:
         """All but what goes on for ever, and machines that wait for a person's word."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -94,6 +95,7 @@ class World:
         self.rows: dict[Ref, Row] = {}
         self.leases: dict[Ref, Lease] = {}
         self.acts: dict[tuple[Ref, str], ActRow] = {}
+        self.unfinished: Counter[tuple[Ref, str]] = Counter()  # more than one of a kind is a bug that `acts` would hide
         self.events: list[Event] = []
         self.inbox: dict[Ref, list[Received]] = {}
         self._offers = offers
@@ -307,6 +309,7 @@ class World:
         for a in decision.acts:
             act = ActRow(a.ref, a.verb, a.token, dict(a.payload), now, Lease(now))
             self.acts[a.ref, a.verb] = act
+            self.unfinished[a.ref, a.verb] += 1
             self._acts_of.setdefault(a.ref, {})[a.verb] = act
             self._schedule_act(act)
         self.events += decision.events
@@ -351,6 +354,9 @@ class World:
 
     def _forget_act(self, key: tuple[Ref, str]) -> None:
         del self.acts[key]
+        self.unfinished[key] -= 1
+        if not self.unfinished[key]:
+            del self.unfinished[key]
         self._acts_of[key[0]].pop(key[1], None)
 
     def _schedule(self, ref: Ref) -> None:

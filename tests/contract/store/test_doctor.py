@@ -14,6 +14,7 @@ from sqlalchemy import insert, text
 from dstack import __version__
 from dstack.errors import DstackError
 from dstack.model.orphan import Orphan, OrphanOrigin
+from dstack.model.wire.responses.records import Health, Refusal
 from dstack.server.auth.sealing import open_cipher
 from dstack.server.doctor.examine import examine, shown
 from dstack.server.doctor.finding import Finding
@@ -29,6 +30,7 @@ from dstack.server.store.migrate import upgrade
 from dstack.server.store.servers import Member
 from dstack.server.store.tables import act
 from support import builders
+from support.wire_server import Status, WireServer
 from support.yard import FAR, START, SetClock
 
 
@@ -78,6 +80,28 @@ async def test_a_server_that_runs_and_does_not_answer_is_told(patient: Patient):
     assert not found.ok
     assert found.message == f"it uses {patient.settings.data_dir}, but does not answer at http://127.0.0.1:1"
     assert "DSTACK_SERVER_PORT" in found.details[0]
+    assert found.data == {"running": True}
+
+
+# `answer` to /healthcheck, and what is told of it.
+SLOW = "the database is slow: a statement has not been answered for 7 s"
+AWAY = "The database cannot be used: its disk is full"
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (Health(status="running").model_dump(exclude_none=True), ""),
+        (Health(status="running", x_slow=SLOW).model_dump(), SLOW),
+        (Status(503, Refusal(detail=[{"msg": AWAY, "code": None}]).model_dump()), AWAY),
+    ],
+)
+async def test_a_server_that_runs_and_waits_for_its_database_is_not_well(patient: Patient, answer: Any, told: str):
+    with WireServer().on("/healthcheck", answer) as server:
+        patient.settings = replace(patient.settings, port=server.port)
+        found = (await patient.findings())["server"]
+    assert found.ok == (not told)
+    assert found.message == f"answers at {patient.settings.url}" + (f": {told}" if told else "")
     assert found.data == {"running": True}
 
 
