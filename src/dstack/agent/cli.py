@@ -122,6 +122,7 @@ def _leave(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace, state: str, readiness: daemon.Readiness) -> int:
     lock = daemon.lock(state)
+    daemon.allow_open_files()
     _set_up_log(os.path.join(state, "agent.log") if options.daemon else None)
     daemon.write_pid(state)
     store = Store(state)

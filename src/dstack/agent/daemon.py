@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import resource
 import socket
 import sys
 from typing import Optional
 
 LOG_BYTES = 4 * 1024 * 1024
+OPEN_FILES = 65536
 
 
 class AlreadyServed(Exception):
@@ -25,6 +27,14 @@ def lock(state: str) -> int:
         os.close(fd)
         raise AlreadyServed("another agent (pid %s) already serves %s" % (_recorded_pid(state), state)) from None
     return fd
+
+
+def allow_open_files() -> None:
+    """Hundreds of tasks have a few each, more than what programs may usually open."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+    if before != resource.RLIM_INFINITY and before < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def write_pid(state: str) -> None:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -234,6 +235,9 @@ def run_job(launch: dict, terminal: int, report: int) -> None:
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         os.umask(0o022)
+        if "open_files" in launch:
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (launch["open_files"], most))
         if launch["cpus"]:
             os.sched_setaffinity(0, launch["cpus"])
         what = "cannot enter the working directory %s" % launch["cwd"]

@@ -15,6 +15,7 @@ from dstack.agent.gpu_options import of_process
 from dstack.agent.gpus import Gpus
 from dstack.agent.machine import MACHINE_RESTARTED, Ending, Task, TaskFailed
 from dstack.agent.process_job import (
+    OPEN_FILES,
     choose_cpus,
     command,
     expand,
@@ -89,6 +90,7 @@ class ProcessRuntime:
             "env": env,
             "cwd": cwd,
             "cpus": cpus,
+            "open_files": OPEN_FILES,
             "memory_limit_bytes": spec.memory_limit_bytes,
             "log_quota_bytes_per_hour": spec.log_quota_bytes_per_hour,
         }

@@ -120,6 +120,23 @@ async def test_a_socket_in_a_very_deep_folder_works(tmp_path, zipapp):
         await live.clean_up()
 
 
+class WithFewFiles(LiveAgent):
+    def argv(self) -> list[str]:
+        return ["/bin/sh", "-c", 'ulimit -Sn 256; exec "$@"', "sh", *super().argv()]
+
+
+async def test_an_agent_may_open_more_files_than_the_jobs_that_it_starts(tmp_path, zipapp):
+    live = WithFewFiles(zipapp, tmp_path / "state", "process")
+    try:
+        await live.start()
+        assert live.process is not None
+        limits = Path(f"/proc/{live.process.pid}/limits").read_text()
+        assert int(limits.split("Max open files")[1].split()[0]) > 256
+        assert (await live.run("ulimit -Sn"))[1] == b"256\n"
+    finally:
+        await live.clean_up()
+
+
 async def test_a_daemon_is_ready_when_its_first_process_exits(tmp_path, zipapp):
     live = LiveAgent(zipapp, tmp_path / "state", "process")
     started = await asyncio.to_thread(subprocess.run, [*live.argv(), "--daemon"], capture_output=True, timeout=60)
