@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import sqlite3
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from support.http_api import FirstStart, ended, settings_in, task
 from support.small_disk import small_disk
 
 NOT_A_DATABASE = "the file is damaged"
+LOCKED_S = 2.0
 
 
 @pytest.mark.root
@@ -58,14 +59,15 @@ async def test_a_database_that_another_program_locks_is_waited_for_and_work_goes
         locked = sqlite3.connect(settings.sqlite_path, timeout=30, isolation_level=None, check_same_thread=False)
         # Not in the loop: the server, which lives there, may be in the middle of a transaction.
         await asyncio.to_thread(locked.execute, "BEGIN IMMEDIATE")
-        timer = threading.Timer(2.0, lambda: (locked.rollback(), locked.close()))
-        timer.start()
-        # Meanwhile the others are answered: the one that waits does so in a thread.
         submitting = asyncio.ensure_future(api.call("runs/apply", {"plan": {"run_spec": task(name="r")}}))
-        while not submitting.done() and timer.is_alive():
+        until = time.monotonic() + LOCKED_S
+        # Meanwhile the others are answered: the one that waits does so in a thread.
+        while time.monotonic() < until:
             await api.call("/api/users/get_my_user")
+        assert not submitting.done()
+        await asyncio.to_thread(locked.rollback)
         await submitting
-        timer.join()
+        locked.close()
         assert (await ended(api, "r"))["status"] == "done"
         await remove_fleet(api)
 

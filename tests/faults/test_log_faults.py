@@ -130,6 +130,9 @@ async def test_a_damaged_index_costs_the_instants_and_no_byte_of_the_log(
         file = await stored(api, tmp_path / "server" / "logs", LINES)
         file.with_suffix(".idx").write_bytes(content)
         assert await log_of(api, run) == (EXPECTED, 0)
+        page = {"run_name": "r", "job_submission_id": run["latest_job_submission"]["id"], "limit": 1000}
+        lines = (await api.call("logs/poll", page))["logs"]
+        assert "".join(base64.b64decode(one["message"]).decode() for one in lines) == EXPECTED
         await remove_fleet(api)
 
 

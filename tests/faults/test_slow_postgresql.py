@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -12,6 +13,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.clock import WallClock
@@ -24,6 +26,8 @@ from support.http_api import TOKEN, Api, client_of, ended, first_start, reached,
 from support.slow_databases import Link
 
 SLOW = "the database is slow: a statement has not been answered for "
+ANSWERED_WITHIN_S = 11.0  # 6 until it is given up, 2 to end the connection; asyncpg would give up after 12
+CLOSED_WITHIN_S = 30.0  # a tenth of what waiting for each connection takes
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -81,9 +85,11 @@ async def test_requests_are_answered_when_nothing_comes_back_and_all_goes_on_whe
         assert (await submit(api, "through", waiting_for(go, starts))).status_code == 200
         await reached(api, "through", "running")
         link.open = False
+        began = time.monotonic()
         async with asyncio.timeout(DEADLINE_S):
             answers = await asyncio.gather(*(submit(api, f"refused-{n}") for n in range(6)))
         assert {answer.status_code for answer in answers} == {503}
+        assert time.monotonic() - began < ANSWERED_WITHIN_S
         assert (await healthy(api, status=503))["detail"][0]["msg"].startswith("The database cannot be used: ")
         go.touch()  # the job ends while nobody can write so
         link.open = True
@@ -95,6 +101,17 @@ async def test_requests_are_answered_when_nothing_comes_back_and_all_goes_on_whe
         assert await names_of_runs(api) == {"through", "after"}
         await remove_fleet(api)
     assert said(caplog, "the database cannot be used: it does not answer") == 1
+
+
+async def test_a_database_that_does_not_answer_does_not_keep_the_server_from_ending(linked: tuple[Settings, Link]):
+    settings, link = linked
+    database = Database(settings.resolved_database_url)
+    async with database.read() as one, database.read() as other, database.write() as writing:
+        for connection in (one, other, writing):
+            await connection.execute(text("SELECT 1"))
+    link.open = False
+    async with asyncio.timeout(CLOSED_WITHIN_S):
+        await database.close()
 
 
 def forgetful(link: Link) -> type[Database]:
@@ -121,6 +138,7 @@ async def test_who_did_not_hear_of_a_commit_is_told_so_and_what_was_kept_is_carr
         link.deaf_to_answers = False
         assert answer.status_code == 503
         assert answer.json()["hint"].startswith("nobody knows whether it was done")
+        assert "retry-after" not in answer.headers, "who asked again would have it done twice"
         await healthy(api)
         assert (await ended(api, "r"))["status"] == "done"
         await remove_fleet(api)

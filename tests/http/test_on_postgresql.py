@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from dstack.backends.local.backend import LocalBackend
 from support import postgres
 from support.http_api import Api, FirstStart, client_of, first_start, fleet, standing_still, task
+
+PATIENCE_S = 60.0
+WAITERS = """
+SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +71,32 @@ async def test_repositories_and_keys_have_their_constraints(there: Api) -> None:
     await there.call("repos/init", body)
     assert await there.call("repos/delete", {"repos_ids": ["x"]}) is None
     assert await there.call("repos/list") == []
+
+
+async def test_projects_are_deleted_in_one_order_so_that_nobody_waits_for_one_who_waits(there: Api) -> None:
+    url = there.parts.database.url.replace("+asyncpg", "")
+    names = ["a", "b"]
+    for name in names:
+        await there.call("/api/projects/create", {"project_name": name})
+    holder, look = [await asyncpg.connect(url) for _ in range(2)]
+    first, last = await holder.fetch("SELECT id FROM project WHERE name IN ('a', 'b') ORDER BY id")
+    # Left to itself PostgreSQL finds rows as they were written: the one that is to be locked first is written last.
+    await holder.execute("UPDATE project SET is_public = is_public WHERE id = $1", first["id"])
+    async with holder.transaction():
+        await holder.execute("SELECT 1 FROM project WHERE id = $1 FOR UPDATE", first["id"])
+        deleting = asyncio.ensure_future(there.call("/api/projects/delete", {"projects_names": names}))
+        async with asyncio.timeout(PATIENCE_S):
+            while not await look.fetchval(WAITERS):
+                await asyncio.sleep(0.02)
+        async with look.transaction():
+            await look.execute("SELECT 1 FROM project WHERE id = $1 FOR UPDATE NOWAIT", last["id"])
+    await deleting
+    await holder.close()
+    await look.close()
+
+
+async def test_runs_of_a_repository_are_found_beyond_a_page_of_others(there: Api) -> None:
+    for name, repo in (("ours", "lab"), ("theirs", "other"), ("nobodys", None)):
+        await there.call("runs/apply", {"plan": {"run_spec": task("true", name=name) | {"repo_id": repo}}})
+    found = await there.call("/api/runs/list", {"project_name": "main", "repo_id": "lab", "limit": 1})
+    assert [one["run_spec"]["run_name"] for one in found] == ["ours"]

@@ -7,8 +7,10 @@ import logging
 from dataclasses import replace
 from uuid import UUID
 
+import asyncpg
 import httpx
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from dstack.backends.base import Backend
 from dstack.model.wire.requests import ListEvents
@@ -96,6 +98,20 @@ async def test_text_that_no_database_can_hold_is_refused(api: Api, text: str) ->
     content = body % json.dumps(text).encode()
     response = await api.raw("runs/get_plan", content=content, headers={"Content-Type": "application/json"})
     assert response.status_code == 400, response.text
+
+
+async def test_a_request_that_met_another_one_in_the_database_may_be_asked_again(api: Api) -> None:
+    class Crossed(OffersService):
+        async def all(self, project_id: str):
+            raise DBAPIError("UPDATE", None, asyncpg.DeadlockDetectedError("deadlock detected"))
+
+    backends: dict[str, Backend] = {}
+    parts = replace(api.parts, offers=Crossed(backends, api.parts.clock))
+    transport = httpx.ASGITransport(app=http_app(parts))
+    async with httpx.AsyncClient(transport=transport, base_url="http://server") as http:
+        answer = await Api(http, parts, TOKEN).raw("runs/get_plan", {"run_spec": task("true")})
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] and answer.json()["hint"].startswith("nothing was changed")
 
 
 async def test_an_unforeseen_failure_is_a_numbered_500_and_its_values_stay_out_of_the_log(

@@ -130,6 +130,12 @@ async def test_pages_of_runs_join_without_gap_or_overlap(api: Api) -> None:
     assert names == ["t4", "t3", "t2", "t1", "t0"]
 
 
+async def test_runs_of_a_repository_are_found_beyond_a_page_of_others(api: Api) -> None:
+    for name, repo in (("ours", "lab"), ("theirs", "other"), ("nobodys", None)):
+        await api.call("runs/apply", {"plan": {"run_spec": task("true", name=name) | {"repo_id": repo}}})
+    assert [run["run_spec"]["run_name"] for run in await list_runs(api, repo_id="lab", limit=1)] == ["ours"]
+
+
 async def test_a_page_costs_the_same_number_of_statements_as_one_run(api: Api) -> None:
     async def statements(limit: int) -> int:
         counted = 0

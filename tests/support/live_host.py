@@ -53,10 +53,17 @@ async def no_secrets(_project_id: str, _names: object) -> dict[str, str]:
 class Host:
     """A machine with an agent. `kicked` counts what the links told to look at once."""
 
-    def __init__(self, folder: Path, bundle: Path, database: Database):
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Path,
+        database: Database,
+        store_class: type[Store] = Store,
+        others: tuple[str, ...] = (),
+    ):
         self.folder = folder
         self.database = database
-        self.store = Store(database, no_offers)
+        self.store = store_class(database, no_offers)
         self.clock = WallClock()
         self.logs = LogStore(folder / "logs", database, Changes(self.clock.now()))
         self.backend = LocalBackend(folder / "local", lambda: bundle, sys.executable, "process")
@@ -68,7 +75,7 @@ class Host:
         backends = ProjectBackends(database, cipher, self.clock, Registry.installed(), own, context)
         gauges = Gauges(database, Changes(self.clock.now()))
         kicks = (lambda: self._kick("engine")), (lambda: self._kick("acts"))
-        self.links = HostLinks(self.store, "me", self.logs, gauges, self.clock, backends, *kicks)
+        self.links = HostLinks(self.store, "me", self.logs, gauges, self.clock, backends, *kicks, lambda: others)
         settings = Settings(data_dir=folder)
         blobs, keys = BlobStore(folder / "blobs"), NodeKeys(database, cipher)
         self.effects = TaskEffects(self.store, self.links, blobs, no_secrets, settings, node_keys=keys)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI
+from sqlalchemy.engine import make_url
 
 from dstack import __version__
 from dstack.clock import Clock
@@ -22,6 +23,7 @@ from dstack.server.services import backends_file, bootstrap, chores
 from dstack.server.services.configured import with_file
 from dstack.server.settings import Settings
 from dstack.server.store.database import Database
+from dstack.server.store.direct import check_sessions
 from dstack.server.store.migrate import one_at_a_time, upgrade
 from dstack.server.store.store import Store
 from dstack.server.store.trouble import DatabaseUnavailable, remedy
@@ -97,6 +99,8 @@ def _explained(settings: Settings) -> Iterator[None]:
 async def _open(
     settings: Settings, clock: Clock, database_class: type[Database]
 ) -> tuple[Cipher, Database, str | None]:
+    if make_url(settings.resolved_database_url).get_backend_name() != "sqlite":
+        await check_sessions(settings.resolved_database_url)
     await upgrade(settings.resolved_database_url)
     database = database_class(settings.resolved_database_url)
     try:

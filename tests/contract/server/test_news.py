@@ -134,6 +134,33 @@ async def test_a_database_that_is_away_is_told_once_and_so_is_its_return(
     ]  # fmt: skip
 
 
+async def test_what_is_told_while_the_connection_breaks_is_heard_when_it_is_there_again(url: str):
+    a, b = Server(url, "a"), Server(url, "b")
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    others = "pid <> pg_backend_pid() AND datname = current_database()"
+    async with listening(a):
+        own = await connection.fetchval(f"SELECT pid FROM pg_stat_activity WHERE {others}")
+        async with listening(b):
+            a.news.alone = False
+            await connection.fetch("SELECT pg_terminate_backend($1)", own)
+            a.news.tell(["run:between"])
+            await b.until("run:between")
+            assert b.missed == 1, "nobody told it to look at everything"
+    await connection.close()
+
+
+async def test_what_cannot_be_told_for_long_does_not_grow_without_end(url: str):
+    a, b = Server(url, "a"), Server(url, "b")
+    a.news.alone = False
+    for n in range(3 * MANY):
+        a.news.tell([f"run:{n}"])
+    async with listening(b):
+        seen = b.missed
+        async with listening(a):
+            await b.until_missed(seen + 1)
+    assert not any(topic.startswith("run:") for topic in b.heard)
+
+
 def test_payloads_fit_into_a_notification_and_lose_nothing():
     topics = {f"job:{n:036}" for n in range(MANY)}
     texts = payloads("me", topics)

@@ -95,6 +95,14 @@ def test_no_more_texts_are_kept_than_rows_and_those_of_the_longest_unused_go_fir
     assert (len(kept.texts("a")), len(kept.texts("b")), len(kept.texts("c"))) == (MOST // 2, 0, 2)
 
 
+def test_texts_that_were_replaced_or_forgotten_take_no_room():
+    kept = Kept(Trouble())
+    for n in range(3):
+        kept.keep_texts("a", dict.fromkeys(map(str, range(MOST // 2)), b""))
+        kept.keep_texts("b", {f"{n}": b""})
+    assert (len(kept.texts("a")), len(kept.texts("b"))) == (MOST // 2, 1)
+
+
 def test_the_texts_of_one_owner_are_kept_however_many_they_are():
     kept = Kept(Trouble())
     kept.keep_texts("a", {"1": b""})

@@ -20,6 +20,7 @@ from dstack.server.doctor.finding import Finding
 from dstack.server.doctor.reading import reading
 from dstack.server.exclusive import held
 from dstack.server.settings import Settings
+from dstack.server.store.direct import check_sessions
 from dstack.server.store.trouble import DatabaseUnavailable
 
 HEALTH_DEADLINE_S = 3.0
@@ -67,6 +68,8 @@ async def _of_database(settings: Settings, url: str, sqlite: bool, now: float, r
         lambda c: folder.logs(c, settings),
     ]
     try:
+        if not sqlite:
+            await check_sessions(url)
         async with reading(url) as connection:
             for check in checks:
                 found.append(await check(connection))
@@ -74,6 +77,8 @@ async def _of_database(settings: Settings, url: str, sqlite: bool, now: float, r
                     break  # the tables may be others than the ones that are known here
     except DatabaseUnavailable as e:
         found.append(Finding("database", False, str(e)))
+    except DstackError as e:
+        found.append(Finding("database", False, e.message, (e.hint,) if e.hint else ()))
     except (SQLAlchemyError, OSError, TimeoutError) as e:
         # Addresses of databases hold passwords: the kind of the error is enough.
         found.append(Finding("database", False, f"it cannot be read: {_kind(e)}"))

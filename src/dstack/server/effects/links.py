@@ -7,9 +7,10 @@ still is left. Who holds more than its share gives some back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from dstack.agentapi.client import AgentClient, AgentUnreachable, Connect
 from dstack.agentapi.wire import TaskReport
@@ -26,7 +27,7 @@ from dstack.server.logs.files import LogStore
 from dstack.server.services.backends import ProjectBackends
 from dstack.server.store.host_links import Hold, Linkable
 from dstack.server.store.store import Store
-from dstack.server.store.trouble import complain
+from dstack.server.store.trouble import DatabaseUnavailable, complain
 
 log = logging.getLogger(__name__)
 RETRY_S = 1.0
@@ -65,6 +66,7 @@ class HostLinks:
         self._look_for_free = True
         self._look_for_gone = False
         self._left_over = False
+        self._loose: set[str] = set()  # may be this server's by the database's word, and have no link
         self._news = asyncio.Event()
 
     def notice(self, refs: Iterable[Ref]) -> None:
@@ -90,11 +92,12 @@ class HostLinks:
             while True:
                 self._news.clear()
                 noticed, self._noticed = self._noticed, set()
-                free, self._look_for_free = self._look_for_free, False
+                free, self._look_for_free = self._look_for_free or bool(self._loose), False
                 gone, self._look_for_gone = self._look_for_gone, False
                 try:
                     if gone:
                         noticed.update(await self._store.gone_hosts(self._owner))
+                    await self._let_go()
                     await self._update(group, noticed)
                     if free:
                         await self._update(group, None)
@@ -125,7 +128,8 @@ class HostLinks:
         movable = [link for link, _ in self._links.values() if link.movable]
         given = random.sample(movable, min(surplus, GIVEN_AT_ONCE, len(movable)))
         await self._close(given)
-        await self._store.give_back_links([link.hold for link in given])
+        with self._loose_unless_told(link.hold.instance_id for link in given):
+            await self._store.give_back_links([link.hold for link in given])
         return bool(given)
 
     def pace_s(self) -> float:
@@ -176,8 +180,27 @@ class HostLinks:
         chosen = await self._chosen(list(candidates), everything=ids is None and self._left_over)
         if ids is None:
             self._left_over = len(chosen) < len(candidates)
-        for hold in await self._store.take_links(self._owner, chosen):
+        with self._loose_unless_told(chosen):
+            taken = await self._store.take_links(self._owner, chosen)
+        for hold in taken:
             self._open(group, candidates[hold.instance_id], hold)
+
+    @contextlib.contextmanager
+    def _loose_unless_told(self, ids: Iterable[str]) -> Iterator[None]:
+        """Hosts of which nobody knows who holds them when the database does not answer: this server lives, so no other
+        one would ever take them."""
+        try:
+            yield
+        except DatabaseUnavailable:
+            self._loose |= {*ids}
+            self.look()
+            raise
+
+    async def _let_go(self) -> None:
+        loose = self._loose - self._links.keys()
+        if loose:
+            await self._store.let_go_of_links(self._owner, sorted(loose))
+        self._loose.clear()
 
     async def _chosen(self, ids: list[str], *, everything: bool) -> list[str]:
         """Those that this server should take now. What others left for a whole round is taken."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dstack.errors import AccessDenied, DstackError, NotAuthenticated, ResourceExists
 from dstack.ids import new_id
 from dstack.server.routes.reply import reply
-from dstack.server.store.trouble import DatabaseUnavailable
+from dstack.server.store.trouble import ROLLED_BACK, DatabaseUnavailable, state_of
 
 log = logging.getLogger(__name__)
 RETRY_AFTER_S = "5"
@@ -32,6 +32,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(IntegrityError, _raced)
+    app.add_exception_handler(DBAPIError, _crossed)
     app.add_exception_handler(DatabaseUnavailable, _unavailable)
     app.add_exception_handler(OSError, _no_room)
     app.add_middleware(Incidents)
@@ -84,7 +85,18 @@ async def _raced(_: Request, error: Exception) -> Response:
 async def _unavailable(_: Request, error: Exception) -> Response:
     unsure = isinstance(error, DatabaseUnavailable) and error.unsure
     kept = "nobody knows whether it was done: look before you ask again" if unsure else "nothing was changed"
-    return _for_a_while(str(error), f"{kept}; the server goes on by itself when it can be used again")
+    response = _for_a_while(str(error), f"{kept}; the server goes on by itself when it can be used again")
+    if unsure:
+        # It says when to ask again, and programs follow it: what was kept would be done twice.
+        del response.headers["Retry-After"]
+    return response
+
+
+async def _crossed(_: Request, error: Exception) -> Response:
+    """PostgreSQL ended one of two transactions that waited for each other."""
+    if state_of(error)[:2] != ROLLED_BACK:
+        raise error
+    return _for_a_while("Another request changed the same things at the same moment", "nothing was changed; try again")
 
 
 async def _no_room(_: Request, error: Exception) -> Response:

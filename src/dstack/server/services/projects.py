@@ -118,8 +118,8 @@ async def delete_projects(parts: Parts, caller: User, names: Sequence[str]) -> N
     now = parts.clock.now()
     async with parts.database.write() as connection:
         # Locked: what is being submitted meanwhile is in time to be found below, or finds no project any more.
-        statement = select(*PROJECT_COLUMNS).where(project.c.name.in_(sorted(set(names)))).with_for_update()
-        found = [project_of(row) for row in await connection.execute(statement)]
+        statement = select(*PROJECT_COLUMNS).where(project.c.name.in_(sorted(set(names)))).order_by(project.c.id)
+        found = [project_of(row) for row in await connection.execute(statement.with_for_update())]
         absent = sorted(set(names) - {one.name for one in found})
         if absent:
             raise DstackError(f"Projects not found: {', '.join(absent)}")

@@ -28,6 +28,8 @@ async def fetch(
     lock: bool = False,
 ) -> list[R]:
     """All rows of `cls` that meet the SQL conditions; `lock` keeps others from changing them in this transaction."""
+    if lock and not order:
+        order = (TABLES[cls.kind].c.id,)  # as commits lock: two that wait for each other would both have the other's
     statement = select(TABLES[cls.kind]).where(*conditions).order_by(*order)
     if limit is not None:
         statement = statement.limit(limit)

@@ -10,7 +10,7 @@ from sqlalchemy import Table, bindparam, case, func, literal, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.model.row import Ref
-from dstack.server.store.tables import TABLES, act
+from dstack.server.store.tables import ROW_TYPES, TABLES, act
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,10 @@ async def claim_due(connection: AsyncConnection, now: float, owner: str, limit: 
     for found in await connection.execute(_DUE, {"now": now, "limit": limit}):
         due[found.kind].append(found.id)
     claims: list[Claim] = []
-    for kind, ids in due.items():
+    for kind in ROW_TYPES:  # in the order in which commits lock
+        ids = due[kind]
+        if not ids:
+            continue
         # Another server may have been quicker with some of them.
         values = {"ids": ids, "now": now, "owner": owner, "until": now + lease_s}
         rows = await connection.execute(_CLAIM[kind], values)
@@ -69,7 +72,7 @@ async def claim_due(connection: AsyncConnection, now: float, owner: str, limit: 
 
 async def release(connection: AsyncConnection, claims: list[Claim], due_at: float) -> None:
     """Give rows back undecided; they are due again at `due_at`."""
-    for claim in claims:
+    for claim in sorted(claims, key=lambda one: one.ref):  # in the order in which commits lock
         table = TABLES[claim.ref.kind]
         await connection.execute(
             update(table)

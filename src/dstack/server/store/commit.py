@@ -130,6 +130,9 @@ async def _lock(connection: AsyncConnection, batch: Sequence[tuple[Claim, Turn]]
                 refs[item.ref.kind].add(item.ref.id)
             for create in decision.creates:
                 refs[create.row.kind].add(create.row.id)
+            # Those too: who locks them last would wait for one that waits for it.
+            for ref in decision.wakes:
+                refs[ref.kind].add(ref.id)
     locked: dict[Ref, _Locked] = {}
     for kind in ROW_TYPES:
         if refs[kind]:

@@ -142,7 +142,10 @@ class _SqliteFile:
                 with self._slowness.waiting("another program has kept its file locked"):
                     await self._in_thread(connection.begin)
                 yield cast(AsyncConnection, _Inline(connection))
-                with self._slowness.waiting("a commit has not been written to the disk"):
+                with (
+                    self._trouble.watch(committing=True),
+                    self._slowness.waiting("a commit has not been written to the disk"),
+                ):
                     await self._in_thread(connection.commit)
 
     def _wait_at_most(self, connection: Connection, left_s: float) -> None:

@@ -113,6 +113,15 @@ async def give_back(connection: AsyncConnection, holds: Collection[Hold]) -> Non
         await connection.execute(update(host_link).where(mine).values(server_id=None))
 
 
+async def let_go(connection: AsyncConnection, server_id: str, ids: Sequence[str]) -> None:
+    """Those of these hosts that this server holds, under whatever epoch."""
+    mine = and_(host_link.c.instance_id == bindparam("of"), host_link.c.server_id == server_id)
+    if ids:
+        await connection.execute(
+            update(host_link).where(mine).values(server_id=None), [{"of": id_} for id_ in sorted(ids)]
+        )
+
+
 async def give_back_all(connection: AsyncConnection, server_ids: Collection[str]) -> None:
     """Let go of what these servers hold, and forget the links of machines that are gone."""
     wanted = host_link.c.server_id.in_(sorted(server_ids))

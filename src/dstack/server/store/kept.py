@@ -32,6 +32,7 @@ class Kept:
         self._troubles = 0
         self._rows: OrderedDict[Ref, Any] = OrderedDict()
         self._texts: OrderedDict[str, Mapping[str, bytes]] = OrderedDict()
+        self._texts_count = 0
 
     def decoded(self, cls: type[R], columns: Any) -> R:
         """The row of a database mapping that has all columns."""
@@ -75,10 +76,11 @@ class Kept:
 
     def keep_texts(self, of: str, texts: Mapping[str, bytes]) -> None:
         """These instead of those before. The longest unused go, while there are more than MOST in all."""
+        self._texts_count += len(texts) - len(self._texts.pop(of, {}))
         self._texts[of] = texts
-        self._texts.move_to_end(of)
-        while len(self._texts) > 1 and sum(map(len, self._texts.values())) > MOST:
-            self._texts.popitem(last=False)
+        while len(self._texts) > 1 and self._texts_count > MOST:
+            _, gone = self._texts.popitem(last=False)
+            self._texts_count -= len(gone)
 
     def _keep(self, row: R) -> R:
         self._rows[row.ref] = row
@@ -92,3 +94,4 @@ class Kept:
             self._troubles = self._trouble.count
             self._rows.clear()
             self._texts.clear()
+            self._texts_count = 0

@@ -10,19 +10,17 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy.engine import make_url
+from dstack.server.store.direct import CONNECT_S, connect
 
 log = logging.getLogger(__name__)
 CHANNEL = "dstack"
 BATCH_S = 0.01  # what is told within it goes out together
-CONNECT_S = 10.0
 CHECK_S = 15.0  # a quiet connection is asked whether it still lives
 RETRY_S = 1.0
 PAYLOAD_BYTES = 7900  # PostgreSQL takes less than 8000
 MANY = 2000  # more topics than that at once are told as EVERYTHING
 EVERYTHING = "*"
 HELLO = "hello"
-_OWN_OPTIONS = ("prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback", "async_creator_fn")
 
 
 class News:
@@ -52,9 +50,12 @@ class News:
 
     def tell(self, topics: Iterable[str]) -> None:
         """Tell the other servers, soon."""
-        if not self.alone:
-            self._outgoing.update(topics)
-            self._something.set()
+        if self.alone:
+            return
+        self._outgoing.update(topics)
+        if EVERYTHING in self._outgoing or len(self._outgoing) > MANY:
+            self._outgoing = {EVERYTHING}
+        self._something.set()
 
     async def run(self) -> None:
         """Listen and tell until cancelled."""
@@ -70,7 +71,7 @@ class News:
     async def say(self, *topics: str) -> None:
         """Tell at once, whatever became of `run`: the last words of a server that stops."""
         async with asyncio.timeout(CONNECT_S):
-            connection = await _connect(self._url)
+            connection = await connect(self._url)
             try:
                 await self._send(connection, set(topics))
             finally:
@@ -78,7 +79,7 @@ class News:
 
     async def _connected(self) -> None:
         async with asyncio.timeout(CONNECT_S):
-            connection = await _connect(self._url)
+            connection = await connect(self._url)
         lost = asyncio.Event()
         try:
             connection.add_termination_listener(lambda _: (lost.set(), self._something.set()))
@@ -88,6 +89,8 @@ class News:
             self.connected = True
             self._complain("")
             self._missed()
+            if self._outgoing:
+                self._something.set()
             while not lost.is_set():
                 await self._serve(connection)
         finally:
@@ -111,9 +114,13 @@ class News:
             return
         await asyncio.sleep(BATCH_S)
         self._something.clear()
-        topics, self._outgoing = self._outgoing, set()
-        if topics and not connection.is_closed():
-            await self._send(connection, topics)
+        if self._outgoing and not connection.is_closed():
+            topics, self._outgoing = self._outgoing, set()
+            try:
+                await self._send(connection, topics)
+            except BaseException:
+                self._outgoing |= topics  # the others heard on: they do not know that something was lost
+                raise
 
     async def _send(self, connection: Any, topics: set[str]) -> None:
         for payload in payloads(self._me, topics):
@@ -141,11 +148,3 @@ def payloads(sender: str, topics: set[str]) -> list[str]:
             line = sender
         line += f" {topic}"
     return [*result, line]
-
-
-async def _connect(url: str) -> Any:
-    import asyncpg  # only servers on PostgreSQL have it loaded
-
-    parsed = make_url(url)
-    _, options = parsed.get_dialect()().create_connect_args(parsed)
-    return await asyncpg.connect(**{name: value for name, value in options.items() if name not in _OWN_OPTIONS})

@@ -25,6 +25,7 @@ RESTED_S = 10.0  # a connection that was not used for so long is asked whether i
 # A server that is frozen in the middle of a transaction keeps its locks for so long, which is less than its lease.
 FROZEN_MS = 5000
 CONNECT_S = 10.0
+CLOSE_S = 2.0
 STATEMENT_MORE_S = 2.0  # than a lock is waited for: a statement that is at work
 ANSWER_MORE_S = 5.0  # than a lock is waited for: any answer at all
 
@@ -57,8 +58,13 @@ class Pool:
             await self._step("a commit has not been answered", connection.commit(), committing=True)
 
     async def close(self) -> None:
-        await self._reader.engine.dispose()
-        await self._writer.engine.dispose()
+        """Connections that do not end in time are left to the other side."""
+        for turns in (self._reader, self._writer):
+            try:
+                async with asyncio.timeout(CLOSE_S):
+                    await turns.engine.dispose()
+            except TimeoutError:
+                await turns.engine.dispose(close=False)
 
     @asynccontextmanager
     async def _connected(self, turns: _Turns) -> AsyncIterator[AsyncConnection]:
@@ -113,7 +119,7 @@ def _limits(patience_s: float) -> dict[str, str]:
     return {"lock_timeout": str(lock_ms), "statement_timeout": str(statement_ms)}
 
 
-def _engine(url: str, isolation_level: str, server_settings: dict[str, str], answer_s: float | None) -> AsyncEngine:
+def _engine(url: str, isolation_level: str, settings: dict[str, str], answer_s: float | None) -> AsyncEngine:
     # The end of a transaction is not a step of ours: asyncpg's own deadline keeps it from waiting for ever.
     deadlines = {} if answer_s is None else {"timeout": CONNECT_S, "command_timeout": answer_s * 2}
     engine = create_async_engine(
@@ -123,9 +129,17 @@ def _engine(url: str, isolation_level: str, server_settings: dict[str, str], ans
         max_overflow=0,
         pool_timeout=answer_s or 30.0,
         hide_parameters=True,
-        connect_args={"server_settings": server_settings, **deadlines},
+        connect_args=deadlines,
     )
     keep_alive(engine.sync_engine)
+    # Not as parameters of the start-up, which PgBouncer refuses.
+    wanted = "; ".join(f"SET {name} = {value}" for name, value in settings.items())
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(dbapi_connection: Any, _record: Any) -> None:
+        if wanted:
+            dbapi_connection.run_async(lambda connection: connection.execute(wanted))
+
     return engine
 
 

@@ -95,6 +95,10 @@ class Store:
         async with self.database.write() as connection:
             await host_links.give_back(connection, holds)
 
+    async def let_go_of_links(self, server_id: str, ids: Sequence[str]) -> None:
+        async with self.database.write() as connection:
+            await host_links.let_go(connection, server_id, ids)
+
     async def forget_link(self, hold: Hold) -> None:
         async with self.database.write() as connection:
             await host_links.forget(connection, hold)

@@ -30,6 +30,7 @@ _SQLITE = {
 }
 # By the class of the SQLSTATE, or the whole of it.
 BROKE, SILENT = "the connection to it broke", "it does not answer"
+ROLLED_BACK = "40"  # the transaction met another one: nothing of it is kept, and it may be tried again
 _POSTGRES = {
     "53100": "its disk is full",
     "53300": "it has too many connections",
@@ -91,10 +92,26 @@ def words(error: BaseException) -> str | None:
 
 
 def _of_state(error: BaseException | None) -> str | None:
-    state = getattr(error, "sqlstate", None)
-    if not isinstance(state, str):
-        return None
+    state = state_of(error)
     return next((_POSTGRES[key] for key in (state, state[:3], state[:2]) if key in _POSTGRES), None)
+
+
+def state_of(error: BaseException | None) -> str:
+    """The SQLSTATE of what PostgreSQL answered; "" where it was something else."""
+    state = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
+    return state if isinstance(state, str) else ""
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether the database itself refused, and goes on: then nothing of the transaction is kept.
+
+    A FATAL of PostgreSQL that ends the session, and a disk that fails under SQLite, may come after it was.
+    """
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(cause, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF != sqlite3.SQLITE_IOERR
+    return getattr(getattr(cause, "__cause__", None) or cause, "severity_en", None) == "ERROR"
 
 
 class Trouble:
@@ -120,7 +137,7 @@ class Trouble:
             why = words(e) or (SILENT if remote and isinstance(e, OSError) else None)
             if why is None:
                 raise
-            raise self.happened(why, unsure=committing and why in (BROKE, SILENT)) from e
+            raise self.happened(why, unsure=committing and not _refused(e)) from e
 
     def happened(self, why: str, *, unsure: bool = False) -> DatabaseUnavailable:
         """Tell it, unless it was; the error to raise."""

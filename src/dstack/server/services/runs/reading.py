@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, bindparam, select, text
+from sqlalchemy import JSON, ColumnElement, Select, and_, bindparam, cast, select, text, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.errors import ResourceNotFound
@@ -100,11 +100,16 @@ async def list_views(parts: Parts, caller: User, query: ListRuns) -> list[RunVie
         if query.prev_submitted_at is not None:
             columns = (run_t.c.submitted_at, run_t.c.id)
             statement = statement.where(*after(*columns, query.prev_submitted_at, query.prev_run_id, query.ascending))
-        rows = (await connection.execute(statement, values)).mappings()
-        found = [_named(one) for one in rows]
         if query.repo_id is not None:
-            found = [one for one in found if one.run.spec.repo_id == query.repo_id]
-        return await _views(connection, parts, found)
+            statement = statement.where(_repo_id(connection.dialect.name) == query.repo_id)
+        rows = (await connection.execute(statement, values)).mappings()
+        return await _views(connection, parts, [_named(one) for one in rows])
+
+
+def _repo_id(dialect: str) -> ColumnElement[str | None]:
+    """Of the specification, which is stored as text."""
+    spec = type_coerce(run_t.c.spec, JSON) if dialect == "sqlite" else cast(run_t.c.spec, JSON)
+    return spec["repo_id"].as_string()
 
 
 class _Shape(NamedTuple):
