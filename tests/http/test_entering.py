@@ -102,11 +102,12 @@ async def test_a_version_by_which_no_server_is_found_is_told_in_the_plan(api: Ap
     ]
 
 
-async def test_a_version_of_windsurf_is_told_to_have_no_effect(api: Api) -> None:
+async def test_a_version_of_windsurf_names_the_server_that_the_job_gets(api: Api) -> None:
     plan = await api.call("runs/get_plan", {"run_spec": dev(ide="windsurf", version=f"1.3.11@{'a' * 40}")})
-    assert plan["x_notices"] == [
-        "version: the server of Windsurf is not put in beforehand: Windsurf fetches it when it connects"
-    ]
+    assert plan["x_notices"] == []
+    run = await api.call("runs/apply", {"plan": {"run_spec": plan["run_spec"]}})
+    ide = (await job_of(api, run)).spec.ide
+    assert ide is not None and (ide.name, ide.number, ide.commit) == ("windsurf", "1.3.11", "a" * 40)
 
 
 async def test_a_dev_environment_of_the_store_is_read_as_one(api: Api) -> None:

@@ -46,12 +46,14 @@ def published(arch: str) -> dict[str, bytes]:
     product = json.dumps({"nameShort": "Code", "commit": COMMIT, "date": "2024-11-13"}, indent="\t")
     code = archive(f"vscode-server-linux-{arch}", node="#!/bin/sh\n", **{"product.json": product})
     cursor = archive(f"vscode-reh-linux-{arch}", node="#!/bin/sh\n")
+    windsurf = archive(f"windsurf-reh-linux-{arch}", node="#!/bin/sh\n", **{"product.json": product})
     zed = {"x64": "x86_64", "arm64": "aarch64"}[arch]
     return {
         f"/vscode/commit:{COMMIT}/server-linux-{arch}/stable": code,
         f"/vscode/{NUMBER}/server-linux-{arch}/stable": code,
         f"/vscode/commit:{COMMIT}/cli-alpine-{arch}/stable": archive("", code="#!/bin/sh\n"),
         f"/cursor/{COMMIT}/linux/{arch}/cursor-reh-linux-{arch}.tar.gz": cursor,
+        f"/windsurf/linux-reh-{arch}/stable/{COMMIT}/windsurf-reh-linux-{arch}-{NUMBER}.tar.gz": windsurf,
         f"/zed/stable/{NUMBER}/zed-remote-server-linux-{zed}.gz": gzip.compress(b"#!/bin/sh\n"),
     }
 

@@ -21,8 +21,6 @@ _FORMS = {
     "windsurf": (_BOTH,),
     "zed": (_NUMBER,),
 }
-# Its vendor documents neither where the server is fetched from nor where Windsurf looks for it.
-_FETCHED_BY_THE_IDE_ALONE = frozenset({"windsurf"})
 _EXPECTED = {
     "vscode": "1.95.3, COMMIT or 1.95.3@COMMIT",
     "cursor": "COMMIT or VERSION@COMMIT, which `cursor --version` prints",
@@ -50,11 +48,6 @@ def ide_name(ide: str) -> str:
 def ide_link(ide: str, alias: str, folder: str) -> str:
     """`alias` is the name under which SSH knows the run, `folder` an absolute path in it. Raises KeyError."""
     return f"{_IDES[ide][1]}{alias}{folder}"
-
-
-def is_put_in(ide: str) -> bool:
-    """Whether runs fetch the server of this IDE while they start; else the IDE fetches it when it connects."""
-    return ide not in _FETCHED_BY_THE_IDE_ALONE
 
 
 def server_version(ide: str, written: str) -> ServerVersion | None:

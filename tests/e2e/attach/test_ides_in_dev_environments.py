@@ -67,6 +67,13 @@ def test_the_server_of_the_ide_on_this_machine_is_there_before_anybody_connects(
     stopped(developing, "dev")
 
 
+def test_the_server_of_windsurf_is_there_by_the_version_in_the_file(developing: Product):
+    developed(developing, "surf", "ide: windsurf", f"version: {NUMBER}@{COMMIT}")
+    logged(developing, "surf", f"Windsurf server {NUMBER}: is in place, where Windsurf is taken to look for it")
+    assert os.access(developing.folder / ".windsurf-server" / "bin" / COMMIT / "node", os.X_OK)
+    stopped(developing, "surf")
+
+
 def test_hosts_that_do_not_answer_hold_up_nothing(developing: Product, hosts: IdeHosts):
     hosts.open.clear()
     developed(developing, "slow", "ide: cursor", f"version: {NUMBER}@{COMMIT}", "init: ['echo prepared']")

@@ -16,10 +16,12 @@ from dstack.control.run.submission import job_spec
 from dstack.model.configurations.dev_environment import DevEnvironmentConfiguration
 from dstack.model.run import RunSpec
 from dstack.values.ide import ServerVersion, server_version
-from support.ide_hosts import COMMIT, NUMBER, IdeHosts, ide_hosts
+from support.ide_hosts import COMMIT, NUMBER, IdeHosts, archive, ide_hosts
 
 ARCH = {"x86_64": "x64", "aarch64": "arm64"}.get(os.uname().machine, "")
 SHORT = COMMIT[:10]
+SAVES = "the first connection need not fetch it"
+TAKEN = "where Windsurf is taken to look for it"
 TOOLS = ("sh", "uname", "mkdir", "rm", "mv", "ln", "sed", "head", "tail", "tar", "gzip", "chmod")
 pytestmark = pytest.mark.skipif(not ARCH, reason="vendors have servers for x86_64 and aarch64 alone")
 
@@ -62,6 +64,7 @@ def said(output: str) -> str:
 PLACES = {
     "vscode": (COMMIT, ".vscode-server/cli/servers/Stable-{}/server/node", "VS Code server 0123456789"),
     "cursor": (f"{NUMBER}@{COMMIT}", ".cursor-server/bin/linux-" + ARCH + "/{}/node", "Cursor server 1.95.3"),
+    "windsurf": (f"{NUMBER}@{COMMIT}", ".windsurf-server/bin/{}/node", "Windsurf server 1.95.3"),
     "zed": (f"{NUMBER}+stable.7", ".zed_server/zed-remote-server-stable-1.95.3+stable.7", "Zed server 1.95.3+stable.7"),
 }
 
@@ -70,7 +73,7 @@ PLACES = {
 def test_the_server_of_each_ide_is_put_where_the_ide_looks_for_it(hosts: IdeHosts, tmp_path: Path, ide: str):
     written, place, name = PLACES[ide]
     log = put(tmp_path, ide, written, hosts.address, image(tmp_path, *TOOLS, "curl"))
-    assert said(log) == f"{name}: is in place, the first connection need not fetch it\n"
+    assert said(log) == f"{name}: is in place, {TAKEN if ide == 'windsurf' else SAVES}\n"
     assert os.access(tmp_path / place.format(COMMIT), os.X_OK)
     left = [found.name for found in tmp_path.rglob(".dstack-*")]
     assert left == []
@@ -134,6 +137,22 @@ def test_something_else_in_place_of_the_archive_is_not_put_in(hosts: IdeHosts, t
     assert not list((tmp_path / ".cursor-server").iterdir())
 
 
+def test_a_server_of_windsurf_without_a_folder_around_it_lies_where_one_with_it_lies(hosts: IdeHosts, tmp_path: Path):
+    path = f"/windsurf/linux-reh-{ARCH}/stable/{COMMIT}/windsurf-reh-linux-{ARCH}-{NUMBER}.tar.gz"
+    hosts.files[path] = archive("", node="#!/bin/sh\n", LICENSE="")
+    log = put(tmp_path, "windsurf", f"{NUMBER}@{COMMIT}", hosts.address, image(tmp_path, *TOOLS, "curl"))
+    assert said(log) == "Windsurf server 1.95.3: is in place, where Windsurf is taken to look for it\n"
+    assert os.access(tmp_path / ".windsurf-server" / "bin" / COMMIT / "node", os.X_OK)
+
+
+def test_a_server_of_windsurf_is_found_by_its_own_number_and_commit_alone(hosts: IdeHosts, tmp_path: Path):
+    path = image(tmp_path, *TOOLS, "curl")
+    log = put(tmp_path, "windsurf", f"1.99.1@{COMMIT}", hosts.address, path)
+    assert "Windsurf server 1.99.1: not put in beforehand: " in log and "404" in log
+    assert "Windsurf fetches it when it connects\n" in log and "commands\n" in log
+    assert not list((tmp_path / ".windsurf-server").iterdir())
+
+
 def test_a_home_that_cannot_be_written_is_told_of(hosts: IdeHosts, tmp_path: Path):
     path = image(tmp_path, *TOOLS, "curl")
     log = put(Path("/proc/nowhere"), "vscode", COMMIT, hosts.address, path)
@@ -160,6 +179,5 @@ def test_a_version_that_says_nothing_to_its_vendor_leaves_the_job_as_it_is():
 
     assert asked(ide="cursor", version="1.7.3") is None
     assert asked(ide="vscode") is None
-    assert asked(ide="windsurf", version=f"{NUMBER}@{COMMIT}") is None  # which fetches its server itself
     found = asked(ide="vscode", version=f"{NUMBER}@{COMMIT}")
     assert found is not None and (found.name, found.number, found.commit) == ("vscode", NUMBER, COMMIT)

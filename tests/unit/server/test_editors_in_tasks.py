@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from dstack.model.job import JobIde
 from dstack.server.effects.spec import task_spec
 from dstack.server.settings import Settings
@@ -19,6 +21,7 @@ def script_with(ide: str) -> str | None:
     return task_spec(j.model_copy(update={"spec": spec}), i, {}, {}, Settings(Path("/nowhere"))).script
 
 
-def test_a_job_of_an_earlier_release_whose_ide_is_not_served_any_more_starts_without_a_server_put_in():
-    assert COMMIT in (script_with("cursor") or "")
-    assert script_with("windsurf") == "true"
+@pytest.mark.parametrize("ide", ["vscode", "cursor", "windsurf", "zed"])
+def test_a_job_with_an_ide_that_any_release_knew_has_its_server_put_in_before_its_own_commands(ide: str):
+    script = script_with(ide) or ""
+    assert COMMIT in script and script.endswith("\ntrue")

@@ -2,6 +2,12 @@
 
 Where the vendors keep their servers and where the IDEs look for them is public and stable, but nobody's promise:
 all of it is an attempt beside the job, which tells in its log how it went and can neither delay nor fail it.
+
+Of Windsurf's, the vendor documents nothing. The address is the one that Windsurf's messages name for x64 in
+github.com/Exafunction/codeium issue 151 and that was seen to exist for arm64 in its issue 140; the folder is named in
+its issue 111 and in github.com/Exafunction/windsurf.vim issue 511. That a server lies in `bin/COMMIT` there is
+concluded: these messages have the form of those in github.com/jeanp413/open-remote-ssh issues 1, 24 and 301, which
+name that place.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ from dstack.values.ide import ServerVersion, ide_name
 HOSTS = {
     "vscode": "https://update.code.visualstudio.com",
     "cursor": "https://downloads.cursor.com/production",
+    "windsurf": "https://windsurf-stable.codeiumdata.com",
     "zed": "https://zed.dev/api/releases",
 }
 
@@ -82,6 +89,18 @@ fetch "$hosts/$commit/linux/$arch/cursor-reh-linux-$arch.tar.gz" "$work/server.t
 unpack "$work/server.tgz" "$work/server" 1
 put "$work/server" "$target"
 """
+# Nobody tells whether its archive has one folder on top or the files themselves: both are put in as they have to lie.
+_WINDSURF = """\
+of_glibc
+target=$HOME/.windsurf-server/bin/$commit
+at "$HOME/.windsurf-server" "$target"
+fetch "$hosts/linux-reh-$arch/stable/$commit/windsurf-reh-linux-$arch-$number.tar.gz" "$work/server.tgz"
+unpack "$work/server.tgz" "$work/unpacked" 0
+set -- "$work/unpacked"/*
+[ $# -eq 1 ] || set -- "$work/unpacked"
+put "$1" "$target"
+ready 'is in place, where Windsurf is taken to look for it'
+"""
 _ZED = """\
 target=$HOME/.zed_server/zed-remote-server-stable-$number
 at "$HOME/.zed_server" "$target"
@@ -90,7 +109,7 @@ fetch "$hosts/stable/${number%%+*}/zed-remote-server-linux-$arch.gz" "$work/serv
 gzip -d "$work/server.gz" 2>"$work/said" && chmod 755 "$work/server" || give_up
 put "$work/server" "$target"
 """
-_STEPS = {"vscode": _VSCODE, "cursor": _CURSOR, "zed": _ZED}
+_STEPS = {"vscode": _VSCODE, "cursor": _CURSOR, "windsurf": _WINDSURF, "zed": _ZED}
 _READY = "ready 'is in place, the first connection need not fetch it'\n"
 
 

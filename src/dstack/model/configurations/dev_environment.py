@@ -11,7 +11,7 @@ from dstack.model.configurations.base import RunConfiguration
 from dstack.model.configurations.parts import PortMapping
 from dstack.values.duration import parse_off_duration
 from dstack.values.grammar import Invalid, show
-from dstack.values.ide import ServerVersion, is_put_in, server_version
+from dstack.values.ide import ServerVersion, server_version
 
 
 def _inactivity(value: Any) -> int | None:
@@ -38,7 +38,7 @@ class DevEnvironmentConfiguration(RunConfiguration):
     @property
     def server(self) -> ServerVersion | None:
         """The server of the IDE that is put in beforehand; None where none is named."""
-        if self.ide is None or self.version is None or not is_put_in(self.ide):
+        if self.ide is None or self.version is None:
             return None
         return server_version(self.ide, self.version)
 

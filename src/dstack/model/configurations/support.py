@@ -12,7 +12,7 @@ from dstack.model.configurations.hints import remarks
 from dstack.model.configurations.parts import VolumeMountPoint
 from dstack.model.configurations.task import TaskConfiguration
 from dstack.model.profile import ProvisioningParams
-from dstack.values.ide import expected_version, ide_name, is_put_in
+from dstack.values.ide import expected_version, ide_name
 
 EXECUTED = ("task", "dev-environment", "fleet")
 
@@ -66,13 +66,11 @@ def notices(configuration: ProvisioningParams) -> list[str]:
 
 
 def _unknown_server(configuration: ProvisioningParams) -> list[str]:
-    """A version that puts nothing in: its vendor's downloads are not found by it, or the IDE fetches by itself."""
+    """A version that puts nothing in, as its vendor's downloads are not found by it."""
     c = configuration
     if not isinstance(c, DevEnvironmentConfiguration) or c.ide is None or c.version is None or c.server is not None:
         return []
-    name = ide_name(c.ide)
-    why = f"expected {expected_version(c.ide)}" if is_put_in(c.ide) else f"{name} fetches it when it connects"
-    return [f"version: the server of {name} is not put in beforehand: {why}"]
+    return [f"version: the server of {ide_name(c.ide)} is not put in beforehand: expected {expected_version(c.ide)}"]
 
 
 def _kept_by_hosts(configuration: ProvisioningParams) -> list[str]:

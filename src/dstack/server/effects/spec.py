@@ -12,7 +12,7 @@ from dstack.model.instance import Instance
 from dstack.model.job import Job, JobSpec
 from dstack.server.auth.node_keys import ReplicaKeys
 from dstack.server.settings import Settings
-from dstack.values.ide import ServerVersion, is_put_in
+from dstack.values.ide import ServerVersion
 from dstack.values.interpolate import ESCAPED_OPENING, OPENING, interpolate, references
 
 GIB = 1024**3
@@ -173,11 +173,8 @@ def _with_python(spec: JobSpec, script: str | None, in_container: bool) -> str |
 
 
 def _with_ide(spec: JobSpec, script: str | None, settings: Settings) -> str | None:
-    """With what puts the server of the IDE in, before all that may take long.
-
-    A job of an earlier release may name an IDE whose server is not put in.
-    """
-    if script is None or spec.ide is None or not is_put_in(spec.ide.name):
+    """With what puts the server of the IDE in, before all that may take long."""
+    if script is None or spec.ide is None:
         return script
     version = ServerVersion(spec.ide.number, spec.ide.commit)
     return f"{editors.put_in(spec.ide.name, version, settings.ide_mirror)}\n{script}"
