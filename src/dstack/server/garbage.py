@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 YOUNG = 5_000  # objects made between two looks at the youngest
 MIDDLE = 4  # such looks between two at those that survived one, which takes some 10 ms then
@@ -37,3 +39,14 @@ async def collect_seldom(every_s: float = EVERY_S, all_every: int = ALL_EVERY, g
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)
+
+
+@asynccontextmanager
+async def collecting() -> AsyncIterator[None]:
+    """Collect so in the block."""
+    task = asyncio.ensure_future(collect_seldom())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

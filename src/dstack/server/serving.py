@@ -14,7 +14,7 @@ import uvicorn
 from dstack.clock import WallClock
 from dstack.server.app import http_app, running
 from dstack.server.first_start import greet
-from dstack.server.garbage import collect_seldom
+from dstack.server.garbage import collecting
 from dstack.server.settings import Settings
 from dstack.server.store.changes import Changes
 
@@ -43,7 +43,8 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
 
     Jobs are not touched by a stop: they run on their hosts and are found again.
     """
-    async with running(settings, WallClock()) as server:
+    # Collected in our way until all is closed: the interpreter's would look at everything again and again meanwhile.
+    async with collecting(), running(settings, WallClock()) as server:
         config = uvicorn.Config(
             http_app(server.parts),
             log_config=None,
@@ -56,13 +57,9 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
         http = _Server(config)
         _stop_on_signals(http, server.parts.changes)
         async with asyncio.TaskGroup() as group:
-            beside = [
-                group.create_task(_greet_when_up(http, settings, server.token)),
-                group.create_task(collect_seldom()),
-            ]
+            greeting = group.create_task(_greet_when_up(http, settings, server.token))
             await http.serve(sockets=[listening])
-            for each in beside:
-                each.cancel()
+            greeting.cancel()
         log.info("stopped; running jobs go on and are found again at the next start")
 
 
