@@ -237,20 +237,20 @@ class HostLink:
 
     async def _expected(self) -> list[Ref]:
         """Jobs whose task this host accepted and that are not over."""
-        async with self._store.database.read() as connection:
+        async with self._store.database.read_aside() as connection:
             found = await connection.execute(_EXPECTED, {"instance": self._instance.id})
             return [Ref("job", id_) for id_ in found.scalars()]
 
     async def _placed(self, job_ids: set[str]) -> dict[str, str]:
         """Status by id, of those that were placed on this instance."""
-        async with self._store.database.read() as connection:
+        async with self._store.database.read_aside() as connection:
             found = await connection.execute(_PLACED, {"ids": sorted(job_ids), "instance": self._instance.id})
             return {row.id: row.status for row in found}
 
     async def _being_removed(self, job_ids: set[str]) -> set[str]:
         """Those for which an act is recorded that stores the log to its end and removes the task."""
         acts = (act.c.kind == Job.kind, act.c.verb == REMOVE, act.c.resource_id.in_(job_ids))
-        async with self._store.database.read() as connection:
+        async with self._store.database.read_aside() as connection:
             return set((await connection.execute(select(act.c.resource_id).where(*acts))).scalars())
 
     async def _clean(self, task_ids: set[str]) -> None:

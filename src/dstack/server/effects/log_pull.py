@@ -67,7 +67,7 @@ class LogPull:
             waiter.cancel()
         if not self._end.is_set():
             raise TimeoutError  # the link broke meanwhile: asked again over the next one
-        return (await self._logs.size(self._job_id)).size
+        return (await self._logs.size(self._job_id, aside=True)).size
 
     def _tell(self, words: str) -> None:
         """Once for as long as it lasts."""
@@ -76,7 +76,7 @@ class LogPull:
         self._told = words
 
     async def _pull(self) -> bool:
-        have = self._have or await self._logs.size(self._job_id)
+        have = self._have or await self._logs.size(self._job_id, aside=True)
         self._have = None  # asked for again after whatever goes wrong
         if have.final:
             return True
@@ -94,7 +94,7 @@ class LogPull:
 
     async def _finish(self) -> None:
         """The host knows nothing of the task: what is stored is all there will ever be."""
-        have = await self._logs.size(self._job_id)
+        have = await self._logs.size(self._job_id, aside=True)
         while not have.final:  # once more where it turned out to be shorter than it was
             have = await self._logs.append(self._project_id, self._job_id, have.size, b"", (), True, self._hold)
         self._end.set()

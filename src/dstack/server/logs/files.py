@@ -98,17 +98,18 @@ class LogStore:
         self._asked_sizes: Shared[LogSize] = Shared()
         self._asked_pieces: Shared[tuple[bytes, tuple[tuple[int, float], ...]]] = Shared()
 
-    async def size(self, job_id: str) -> LogSize:
+    async def size(self, job_id: str, *, aside: bool = False) -> LogSize:
+        """`aside`: there may be thousands who ask at once."""
         if not self._database.sqlite:  # another server may write it
-            return await self._asked_sizes.ask(job_id, lambda: self._committed(job_id))
+            return await self._asked_sizes.ask(job_id, lambda: self._committed(job_id, aside))
         if job_id not in self._sizes:
-            found = await self._committed(job_id)
+            found = await self._committed(job_id, aside)
             # Another task may have stored more while this one was reading.
             self._sizes.setdefault(job_id, found)
         return self._sizes[job_id]
 
-    async def _committed(self, job_id: str) -> LogSize:
-        async with self._database.read() as connection:
+    async def _committed(self, job_id: str, aside: bool) -> LogSize:
+        async with self._database.read_aside() if aside else self._database.read() as connection:
             row = (await connection.execute(_SIZE, {"job": job_id})).first()
         return LogSize(row.size, row.final, row.index_size) if row else LogSize(0, False)
 

@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dstack.server.store.kept import Kept
-from dstack.server.store.pool import Pool
+from dstack.server.store.pool import SIZE, Pool
 from dstack.server.store.slowness import Slowness
 from dstack.server.store.trouble import Trouble
 from dstack.server.store.unbroken import unbroken
@@ -43,6 +43,7 @@ class Database:
         self.kept = Kept(self.trouble)
         self.sqlite = make_url(url).get_backend_name() == "sqlite"
         told = self.trouble, self.slowness
+        self._aside = asyncio.Semaphore((READERS if self.sqlite else SIZE) // 2)
         if self.sqlite:
             self._source: _SqliteFile | Pool = _SqliteFile(url, *told, patience_s or PATIENCE_S)
         else:
@@ -59,6 +60,13 @@ class Database:
         with self.trouble.watch():
             async with self._source.read() as connection:
                 yield connection
+
+    @asynccontextmanager
+    async def read_aside(self) -> AsyncIterator[AsyncConnection]:
+        """As `read`, for those who come by thousands at once, as hosts do when a server starts: people and the engine
+        do not stand in line behind them."""
+        async with self._aside, self.read() as connection:
+            yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
