@@ -65,6 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dstack-load-") as folder, _database(options.postgresql) as database:
         (Path(folder) / "config.yml").write_text(CONFIG)
         env = {"DSTACK_SERVER_DIR": folder, "DSTACK_SERVER_LOCAL_BACKEND": "false", **database}
+        ended = 0.0
         with own_server(**env) as server, Client(server.url, TOKEN) as client:
             count = counter(Path(folder), server)
             title(options.jobs, options.postgresql)
@@ -74,6 +75,10 @@ def main() -> None:
                 idle(server, options.idle)
             if options.nodes:
                 nodes(server, client, options.nodes, options.jobs, count)
+            ended = time.perf_counter()
+        show("stopped after", time.perf_counter() - ended, "s")
+        with own_server(**env) as server:
+            restarted(server, options.jobs)
 
 
 @contextmanager
@@ -191,6 +196,15 @@ def nodes(server: OwnServer, client: Client, number: int, others: int, count: Ca
         time.sleep(0.5)
     show(f"{number} nodes, stopped to terminated", time.perf_counter() - began, "s", "20 for 200")
     show("processor time of the server, each node", 1000 * (server.cpu_s() - cpu) / number, "ms")
+
+
+def restarted(server: OwnServer, hosts: int) -> None:
+    """How soon a new server has found all hosts again, and what people wait for meanwhile."""
+    asker, slowest, began = Asker(server), 0.0, time.perf_counter()
+    while Numbers(server).total("dstack_host_links", "up") < hosts:
+        slowest = max(slowest, asker.timed("ps")[0], asker.timed("runs/get")[0])
+    show("started again, all hosts linked after", server.started_s + time.perf_counter() - began, "s")
+    show("slowest ps or runs/get meanwhile", 1000 * slowest, "ms")
 
 
 def spec(name: str, **fields: Any) -> dict[str, Any]:
