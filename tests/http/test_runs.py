@@ -44,7 +44,8 @@ async def test_a_run_without_a_name_gets_one(api: Api) -> None:
 
 async def test_an_unknown_run_does_not_exist(api: Api) -> None:
     answer = await api.call("runs/get", {"run_name": "nope"}, status=400)
-    assert answer == {"detail": [{"msg": "Run nope not found", "code": "resource_not_exists"}]}
+    assert answer["detail"] == [{"msg": "Run nope not found", "code": "resource_not_exists"}]
+    assert answer["hint"] == "`dstack ps -a` lists the runs of the project"
 
 
 async def test_an_illegal_name_is_refused(api: Api) -> None:

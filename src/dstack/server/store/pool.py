@@ -39,12 +39,12 @@ class Pool:
         self._answer_s = None if patience_s is None else patience_s + ANSWER_MORE_S
         limits = {} if patience_s is None else _limits(patience_s)
         frozen = {"idle_in_transaction_session_timeout": str(FROZEN_MS)}
-        self._writer = _Turns(_engine(url, "READ COMMITTED", limits | frozen, self._answer_s))
-        self._reader = _Turns(_engine(url, "REPEATABLE READ", limits, self._answer_s))
+        self._writer = _engine(url, "READ COMMITTED", limits | frozen, self._answer_s)
+        self._reader = _engine(url, "REPEATABLE READ", limits, self._answer_s)
 
     @property
     def reading(self) -> Engine:
-        return self._reader.engine.sync_engine
+        return self._reader.sync_engine
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -59,18 +59,18 @@ class Pool:
 
     async def close(self) -> None:
         """Connections that do not end in time are left to the other side."""
-        for turns in (self._reader, self._writer):
+        for engine in (self._reader, self._writer):
             try:
                 async with asyncio.timeout(CLOSE_S):
-                    await turns.engine.dispose()
+                    await engine.dispose()
             except TimeoutError:
-                await turns.engine.dispose(close=False)
+                await engine.dispose(close=False)
 
     @asynccontextmanager
-    async def _connected(self, turns: _Turns) -> AsyncIterator[AsyncConnection]:
+    async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         """Rolled back at the end, unless it was committed."""
         async with AsyncExitStack() as stack:
-            entering = stack.enter_async_context(turns.connected())
+            entering = stack.enter_async_context(engine.connect())
             connection = await self._step("a connection to it has not come up", entering)
             await connection.begin()
             yield connection
@@ -80,22 +80,6 @@ class Pool:
         with self._trouble.watch(remote=True, committing=committing), self._slowness.waiting(what):
             async with asyncio.timeout(self._answer_s):
                 return await step
-
-
-class _Turns:
-    """The connections of an engine, in the order in which they are asked for.
-
-    The engine's own pool gives a free one to whoever asks just then, and those that wait may wait for long.
-    """
-
-    def __init__(self, engine: AsyncEngine):
-        self.engine = engine
-        self._room = asyncio.Semaphore(SIZE)
-
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator[AsyncConnection]:
-        async with self._room, self.engine.connect() as connection:
-            yield connection
 
 
 class _Stepwise:
