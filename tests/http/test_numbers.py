@@ -73,7 +73,7 @@ async def test_the_log_tells_each_event_and_act_at_debug_with_their_ids(
     run = await ended(live, "t")
     told = [json.loads(line) for line in caplog.text.splitlines()]
     job = run["jobs"][0]["job_submissions"][0]["id"]
-    (begun,) = [one for one in told if one["message"] == "[job t-0-0] Job status changed PROVISIONING -> RUNNING"]
+    (begun,) = [one for one in told if one["message"] == "[job t-0-0] Job status changed SUBMITTED -> PROVISIONING"]
     assert begun["job"] == job
     (act_,) = [one for one in told if one["message"].startswith(f"act start_task of job {job} took ")]
     assert act_["act"] and act_["job"] == job and act_["run"] == run["id"] and act_["instance"]
