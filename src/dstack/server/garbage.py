@@ -11,8 +11,8 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-YOUNG = 5_000  # objects made between two looks at the youngest
-MIDDLE = 4  # such looks between two at those that survived one, which takes some 10 ms then
+YOUNG = 2_000  # objects made between two looks at the youngest
+MIDDLE = 4  # such looks between two at those that survived one, which takes some 20 ms then
 NEVER = 1_000_000_000
 EVERY_S = 10.0  # what came since the last time is looked at but for the oldest, and set aside
 ALL_EVERY = 360  # so many times: everything may be looked at, as what was set aside may have died since

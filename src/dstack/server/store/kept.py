@@ -21,7 +21,7 @@ from dstack.server.store.trouble import Trouble
 
 R = TypeVar("R", bound=Row)
 MOST = 25_000
-AT_ONCE = 200  # so many are read and decoded in one go, then others have their turn
+AT_ONCE = 100  # so many are read and decoded in one go, then others have their turn
 
 
 class Kept:
