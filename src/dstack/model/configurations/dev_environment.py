@@ -38,9 +38,7 @@ class DevEnvironmentConfiguration(RunConfiguration):
     @property
     def server(self) -> ServerVersion | None:
         """The server of the IDE that is put in beforehand; None where none is named."""
-        if self.ide is None or self.version is None:
-            return None
-        return server_version(self.ide, self.version)
+        return None if self.ide is None or self.version is None else server_version(self.ide, self.version)
 
     @model_validator(mode="after")
     def _session_agrees(self) -> Self:
@@ -48,7 +46,7 @@ class DevEnvironmentConfiguration(RunConfiguration):
             raise Invalid("is not supported for a dev environment, expected `init` for commands", at=("entrypoint",))
         if self.version is not None and self.ide is None:
             raise Invalid("`version` requires `ide` to be set", at=("version",))
-        if self.ide == "windsurf" and self.version is not None and server_version(self.ide, self.version) is None:
+        if self.ide == "windsurf" and self.version is not None and self.server is None:
             raise Invalid(
                 f"{show(self.version)} is not a version of windsurf, expected `VERSION@COMMIT`", at=("version",)
             )

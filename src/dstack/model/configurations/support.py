@@ -66,7 +66,7 @@ def notices(configuration: ProvisioningParams) -> list[str]:
 
 
 def _unknown_server(configuration: ProvisioningParams) -> list[str]:
-    """A version that puts nothing in, as its vendor's downloads are not found by it."""
+    """A version of the IDE by which its vendor's downloads are not found."""
     c = configuration
     if not isinstance(c, DevEnvironmentConfiguration) or c.ide is None or c.version is None or c.server is not None:
         return []

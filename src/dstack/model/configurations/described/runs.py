@@ -156,7 +156,9 @@ FIELDS: dict[str, dict[str, Told]] = {
     "DevEnvironmentConfiguration": {
         "type": told("Says what the file is", "dev-environment"),
         "ide": told("The IDE to prepare; without it SSH alone", "vscode", "cursor", "windsurf", "zed"),
-        "version": told("The version of the IDE whose server is put in while the run starts", '"1.95.3"'),
+        "version": told(
+            "The version of the IDE whose server is put in while the run starts; windsurf: VERSION@COMMIT", '"1.95.3"'
+        ),
         "init": told("Commands that run before you can connect", "[pip install -r requirements.txt]"),
         "inactivity_duration": told("The run is ended after this time without a connection", "2h", "off"),
         "ports": _PORTS,
