@@ -12,6 +12,7 @@ from typing import Optional
 
 LOG_BYTES = 4 * 1024 * 1024
 OPEN_FILES = 65536
+OPEN_FILES_OF_JOBS = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # as the agent was started, before it takes more
 
 
 class AlreadyServed(Exception):

@@ -11,11 +11,11 @@ from typing import Any, Dict, Optional
 
 from dstack.agent import archives, mounts, processes
 from dstack.agent.companion import Companion
+from dstack.agent.daemon import OPEN_FILES_OF_JOBS
 from dstack.agent.gpu_options import of_process
 from dstack.agent.gpus import Gpus
 from dstack.agent.machine import MACHINE_RESTARTED, Ending, Task, TaskFailed
 from dstack.agent.process_job import (
-    OPEN_FILES,
     choose_cpus,
     command,
     expand,
@@ -90,7 +90,7 @@ class ProcessRuntime:
             "env": env,
             "cwd": cwd,
             "cpus": cpus,
-            "open_files": OPEN_FILES,
+            "open_files": OPEN_FILES_OF_JOBS,
             "memory_limit_bytes": spec.memory_limit_bytes,
             "log_quota_bytes_per_hour": spec.log_quota_bytes_per_hour,
         }

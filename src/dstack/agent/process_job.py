@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import resource
 import signal
 from typing import Dict, List, Optional
 
@@ -20,7 +19,6 @@ INHERITED = (
     "https_proxy", "no_proxy", "all_proxy",
 )
 # fmt: on
-OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # before the agent took more for itself
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
