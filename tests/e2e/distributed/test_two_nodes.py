@@ -96,12 +96,17 @@ def _addresses(cluster: Cluster, run: str) -> list[str | None]:
 
 
 def _container(cluster: Cluster, job_id: str) -> dict[str, Any]:
-    """What the engines know of the job's container."""
+    """What the engines know of the job's container, once a host has made it."""
     wanted = quote(json.dumps({"label": [f"dstack.task={job_id}"]}))
-    for host in (cluster.hosts[name] for name in NODES):
-        for found in call(host.docker_url, "GET", f"/containers/json?all=1&filters={wanted}"):
-            return call(host.docker_url, "GET", f"/containers/{found['Id']}/json")
-    raise AssertionError(f"no host has a container of {job_id}")
+    urls = [cluster.hosts[name].docker_url for name in NODES]
+
+    def found() -> dict[str, Any] | None:
+        for url in urls:
+            for one in call(url, "GET", f"/containers/json?all=1&filters={wanted}"):
+                return call(url, "GET", f"/containers/{one['Id']}/json")
+        return None
+
+    return eventually(found, READY_S, lambda: f"no host has a container of {job_id}")
 
 
 def _knock(address: str) -> bool:
