@@ -16,7 +16,7 @@ from dstack.server.auth.keys import new_key_pair
 from dstack.server.settings import Settings
 from dstack.server.store.tables import host_access
 from dstack.sim.hosts import PretendHosts, pretend_host
-from support.http_api import Api, client_of, ended, gone, task
+from support.http_api import Api, client_of, ended, gone, reached, task, watched
 
 KEYS, OTHER = new_key_pair("ours"), new_key_pair("others")
 NO_SUDO = Finding(check="sudo", state="failed", message="sudo asks for a password", remedy="visudo")
@@ -64,13 +64,8 @@ async def until(api: Api, fleet_id: str, condition: Callable[[dict[str, Any]], b
 
 async def until_waits(api: Api, run_name: str, start: str) -> str:
     """What the run waits for, once its words begin so."""
-    async with asyncio.timeout(DEADLINE_S):
-        seen = None
-        while True:
-            answer = await api.call("runs/watch", {"run_name": run_name, "seen": seen, "wait_s": 5})
-            seen, waits = answer["seen"], answer["run"]["x_waiting_for"] or ""
-            if waits.startswith(start):
-                return waits
+    run = await watched(api, run_name, lambda run: (run["x_waiting_for"] or "").startswith(start))
+    return run["x_waiting_for"]
 
 
 def states(fleet: dict[str, Any]) -> dict[str, str]:
@@ -85,13 +80,7 @@ async def idle(api: Api, *names: str, **fields: Any) -> dict[str, Any]:
 async def run_on(api: Api, name: str, **fields: Any) -> None:
     """A run that lasts, once it runs."""
     await api.call("runs/apply", {"plan": {"run_spec": task("sleep 1000", name=name, **fields)}})
-    async with asyncio.timeout(DEADLINE_S):
-        seen = None
-        while True:
-            answer = await api.call("runs/watch", {"run_name": name, "seen": seen, "wait_s": 5})
-            seen = answer["seen"]
-            if answer["run"]["status"] == "running":
-                return
+    await reached(api, name, "running")
 
 
 async def test_each_host_becomes_an_idle_instance_with_what_it_has(api: Api, hosts: PretendHosts) -> None:

@@ -13,7 +13,7 @@ from dstack.model.run import Run
 from dstack.server.services.rows import change_rows
 from dstack.server.store.commit import wake
 from dstack.server.store.tables import job_metric
-from support.http_api import Api, ended, fleet, reached, task
+from support.http_api import Api, ended, fleet, reached, task, watched
 
 
 async def test_a_task_runs_and_its_log_and_exit_code_are_told(live: Api) -> None:
@@ -65,8 +65,7 @@ async def test_a_scheduled_task_runs_at_its_time_and_then_waits_for_the_next(liv
         await change_rows(connection, Run, [run["id"]], next_triggered_at=now)
         await wake(connection, [Ref("run", run["id"])], now)
     live.parts.engine.kick()
-    await reached(live, "t1", "submitted", "provisioning", "running", "terminating")
-    again = await reached(live, "t1", "pending")
+    again = await watched(live, "t1", lambda run: run["status"] == "pending" and len(run["jobs"]) == 1)
     assert again["next_triggered_at"] == run["next_triggered_at"]
     assert again["latest_job_submission"]["status"] == "done"
     await live.call("runs/stop", {"runs_names": ["t1"], "abort": False})

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -229,12 +229,17 @@ async def ended(api: Api, run_name: str) -> dict[str, Any]:
 
 async def reached(api: Api, run_name: str, *statuses: str) -> dict[str, Any]:
     """The run when it has one of the statuses; TimeoutError after a while."""
+    return await watched(api, run_name, lambda run: run["status"] in statuses)
+
+
+async def watched(api: Api, run_name: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The run once the condition holds for it; TimeoutError after a while. What lasts only a moment may be missed."""
     seen = None
     async with asyncio.timeout(DEADLINE_S):
         while True:
             answer = await api.call("runs/watch", {"run_name": run_name, "seen": seen, "wait_s": 30})
             seen, run = answer["seen"], answer["run"]
-            if run["status"] in statuses:
+            if condition(run):
                 return run
 
 
