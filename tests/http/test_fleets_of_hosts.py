@@ -217,6 +217,16 @@ async def test_a_run_tells_that_its_host_does_not_answer_until_it_does(api: Api,
     assert (await submission())["x_unreachable_since"] is None
 
 
+async def test_a_job_whose_host_was_set_up_anew_between_two_questions_is_told_as_lost(
+    api: Api, hosts: PretendHosts
+) -> None:
+    await idle(api, "10.0.0.1")
+    await run_on(api, "train")
+    hosts.set_up_anew("10.0.0.1")
+    lost = (await ended(api, "train"))["jobs"][0]["job_submissions"][-1]
+    assert (lost["status"], lost["termination_reason"]) == ("failed", "executor_error")
+
+
 async def test_another_machine_at_the_address_of_a_host_is_told(api: Api, hosts: PretendHosts) -> None:
     fleet = await idle(api, "10.0.0.1")
     hosts.network["10.0.0.1"].host_key = "ssh-ed25519 another"

@@ -183,12 +183,12 @@ class PretendHosts:
         machine.facts = replace(machine.facts, agent_version="")
         self._file(hostname).unlink(missing_ok=True)
 
-    def reboot(self, hostname: str, id: str) -> None:
+    def set_up_anew(self, hostname: str) -> None:
+        """Booted and set up between two questions, so that no connection ended: its agent knows of no task."""
         machine = self.network[hostname]
         machine.facts = replace(machine.facts, boot_id=machine.facts.boot_id + "'")
-        if machine.agent is not None:
-            machine.agent.facts = machine.facts
-        self._connections.cut(id)
+        assert machine.agent is not None
+        machine.agent.begin_anew(machine.facts)
 
     # The way there.
 

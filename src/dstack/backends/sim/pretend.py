@@ -75,6 +75,15 @@ class PretendAgent:
             timer.cancel()
         self._timers.clear()
 
+    def begin_anew(self, facts: HostFacts) -> None:
+        """As another one over an empty folder; who is connected stays so, and hears of it by `run`."""
+        self.close()
+        self.run, self.facts = uuid.uuid4().hex, facts
+        self._seq, self._tasks = 0, {}
+        self._save()
+        for waiter in list(self.waiters):
+            waiter()
+
     def put(self, spec: TaskSpec) -> TaskReport:
         self._catch_up()
         known = self._tasks.get(spec.id)
