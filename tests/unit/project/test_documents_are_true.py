@@ -86,4 +86,4 @@ def test_generated_documents_are_up_to_date():
         [sys.executable, str(ROOT / "scripts" / "generate-docs"), "--check"], capture_output=True, text=True, timeout=60
     )
 
-    assert done.returncode == 0, f"{done.stdout}{done.stderr}\nrun scripts/generate-docs with the project's Python"
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}\nrun scripts/generate-docs"
