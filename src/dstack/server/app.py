@@ -59,7 +59,7 @@ async def running(
 
     `hosts` is how hosts of one's own are reached; None: over SSH.
     """
-    with exclusive(settings.data_dir, settings.resolved_database_url):
+    with exclusive(settings.data_dir, settings.resolved_database_url, settings.url):
         file = backends_file.read(settings.data_dir, settings.default_project)
         settings = with_file(settings, file)
         with _explained(settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +16,15 @@ LOCK = "server.lock"
 
 
 @contextmanager
-def exclusive(data_dir: Path, database_url: str) -> Iterator[None]:
+def exclusive(data_dir: Path, database_url: str, listens_at: str = "") -> Iterator[None]:
     """Hold the data folder, and the database where it is a SQLite file, for this process.
 
-    The kernel lets go of them when the process dies. Raises DstackError.
+    `listens_at`: where this server answers, for those who find the folder held. The kernel lets go of both when the
+    process dies. Raises DstackError.
     """
     folder_hint = "stop it first, or give this one its own folder with DSTACK_SERVER_DIR"
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _held(data_dir / LOCK, f"Another dstack server already uses {data_dir}", folder_hint):
+    with _held(data_dir / LOCK, f"Another dstack server already uses {data_dir}", folder_hint, listens_at):
         file = _sqlite_file(database_url)
         if file is None:
             yield
@@ -37,20 +39,24 @@ def exclusive(data_dir: Path, database_url: str) -> Iterator[None]:
             yield
 
 
-def held(data_dir: Path) -> bool:
-    """Whether a server, that answers or not, holds the data folder just now."""
+def holder(data_dir: Path) -> str | None:
+    """Where the server listens that holds the data folder just now, whether it answers or not; empty: it does not say.
+
+    None: no server holds it.
+    """
     try:
         with (data_dir / LOCK).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip()
     except OSError:
-        return False  # no server was ever there
-    return False
+        pass  # no server was ever there
+    return None
 
 
 @contextmanager
-def _held(lock: Path, message: str, hint: str) -> Iterator[None]:
+def _held(lock: Path, message: str, hint: str, says: str = "") -> Iterator[None]:
     try:
         file = lock.open("a")
     except OSError as e:
@@ -60,6 +66,10 @@ def _held(lock: Path, message: str, hint: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise DstackError(message, hint=hint) from None
+        with contextlib.suppress(OSError):  # a full disk is told by whoever needs one
+            file.truncate(0)
+            file.write(says)
+            file.flush()
         yield
 
 

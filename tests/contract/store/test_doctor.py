@@ -75,12 +75,24 @@ async def test_a_server_that_is_well_is_said_to_be(patient: Patient):
 
 
 async def test_a_server_that_runs_and_does_not_answer_is_told(patient: Patient):
-    with exclusive(patient.settings.data_dir, patient.settings.resolved_database_url):
-        found = (await patient.findings())["server"]
-    assert not found.ok
-    assert found.message == f"it uses {patient.settings.data_dir}, but does not answer at http://127.0.0.1:1"
-    assert "DSTACK_SERVER_PORT" in found.details[0]
-    assert found.data == {"running": True}
+    own = patient.settings.data_dir, patient.settings.resolved_database_url
+    for listens_at, asked in (("", "http://127.0.0.1:1"), ("http://[::1]:2", "http://[::1]:2")):
+        with exclusive(*own, listens_at):
+            found = (await patient.findings())["server"]
+        assert not found.ok
+        assert found.message == f"it uses {patient.settings.data_dir}, but does not answer at {asked}"
+        assert found.data == {"running": True}
+
+
+async def test_a_server_is_asked_where_it_listens_whatever_the_doctor_was_told(patient: Patient):
+    own = patient.settings.data_dir, patient.settings.resolved_database_url
+    with WireServer().on("/healthcheck", Health(status="running").model_dump(exclude_none=True)) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        with exclusive(*own, "http://a-longer-one.example:65535"):
+            pass
+        with exclusive(*own, url):
+            found = (await patient.findings())["server"]
+    assert (found.ok, found.message) == (True, f"answers at {url}")
 
 
 # `answer` to /healthcheck, and what is told of it.

@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,7 +19,7 @@ from dstack.errors import DstackError
 from dstack.server.doctor import database, folder, members
 from dstack.server.doctor.finding import Finding
 from dstack.server.doctor.reading import reading
-from dstack.server.exclusive import held
+from dstack.server.exclusive import holder
 from dstack.server.settings import Settings
 from dstack.server.store.direct import check_sessions
 from dstack.server.store.trouble import DatabaseUnavailable
@@ -35,8 +36,7 @@ async def examine(settings: Settings, clock: Clock) -> list[Finding]:
             f"There is no server database in {settings.data_dir}",
             hint="DSTACK_SERVER_DIR and DSTACK_DATABASE_URL say where the server has its state",
         )
-    running, health = _health(settings)
-    server, running = _server(settings, running, health, held(settings.data_dir))
+    server, running = _server(settings, holder(settings.data_dir))
     found = [_versions(), server, *folder.disks(settings)]
     return found + await _of_database(settings, url, sqlite, clock.now(), running)
 
@@ -98,21 +98,22 @@ def _versions() -> Finding:
     return Finding("version", True, f"dstack {__version__}, Python {python}, {system}", (sys.executable,), data)
 
 
-def _server(settings: Settings, answers: bool, health: str, holds: bool) -> tuple[Finding, bool]:
-    """What is told of it, and whether it runs."""
-    if holds and not answers:
-        words = f"it uses {settings.data_dir}, but does not answer at {settings.url}"
-        hint = "it hangs, or listens elsewhere: DSTACK_SERVER_HOST and DSTACK_SERVER_PORT say where to ask"
-        return Finding("server", False, words, (hint,), {"running": True}), True
+def _server(settings: Settings, holder: str | None) -> tuple[Finding, bool]:
+    """What is told of it, and whether it runs. `holder`: where the one that holds the folder listens."""
+    url = holder or settings.url
+    answers, health = _health(url)
+    if holder is not None and not answers:
+        words = f"it uses {settings.data_dir}, but does not answer at {url}"
+        return Finding("server", False, words, ("it hangs, or cannot be reached from here",), {"running": True}), True
     words = "answers at" if answers else "does not answer at"
     told = f": {health}" if health else ""
-    return Finding("server", not health, f"{words} {settings.url}{told}", (), {"running": answers}), answers
+    return Finding("server", not health, f"{words} {url}{told}", (), {"running": answers}), answers
 
 
-def _health(settings: Settings) -> tuple[bool, str]:
+def _health(url: str) -> tuple[bool, str]:
     """Whether the server runs, and what it says that it waits for."""
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host
-    connection = http.client.HTTPConnection(host, settings.port, timeout=HEALTH_DEADLINE_S)
+    at = urlsplit(url)
+    connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=HEALTH_DEADLINE_S)
     try:
         connection.request("GET", "/healthcheck")
         response = connection.getresponse()
