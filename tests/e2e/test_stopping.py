@@ -27,6 +27,19 @@ def test_job_that_does_not_end_in_its_grace_is_killed(dstack: Product):
     dstack.wait_status("stubborn", "terminated")
 
 
+def test_a_stop_that_waits_for_the_job_tells_what_does_not(dstack: Product):
+    dstack.cli("apply", "-y", "-d", "-f", dstack.task("deaf", "trap '' INT", WAITS)).ok()
+    _wait_for_log(dstack, "deaf", "ready")
+    dstack.cli("stop", "-y", "deaf").ok()
+
+    told = dstack.cli("why", "deaf").ok().out.splitlines()
+    assert told[1].startswith("It waits for the job to end, at most ")
+    assert told[2] == "`dstack stop --abort deaf` does not wait."
+
+    dstack.cli("stop", "-y", "--abort", "deaf").ok()
+    assert dstack.wait_status("deaf", "terminated")["termination_reason"] == "aborted_by_user"
+
+
 def test_abort_does_not_wait_for_the_job(dstack: Product):
     dstack.cli("apply", "-y", "-d", "-f", dstack.task("cut", SAVES, WAITS)).ok()
     _wait_for_log(dstack, "cut", "ready")

@@ -7,6 +7,7 @@ from typing import Any
 from dstack.control.scheduling import candidates
 from dstack.control.wording import duration
 from dstack.model.job import Job, JobStatus, PlacementReport
+from dstack.model.run import RunStatus, RunTerminationReason
 from dstack.server.auth.identity import Access
 from dstack.server.parts import Parts
 from dstack.server.services.runs.planning import pool_of
@@ -71,6 +72,8 @@ def _lines(view: RunView, jobs: list[Job]) -> list[str]:
     lines = [head]
     if view.waiting_for:
         lines.append(f"It waits for {view.waiting_for}.")
+    if run.status is RunStatus.TERMINATING and run.termination_reason is RunTerminationReason.STOPPED_BY_USER:
+        lines.append(f"`dstack stop --abort {run.name}` does not wait.")
     for job in jobs:
         lines += _job_lines(job, view, alone=len(jobs) == 1)
     return lines
