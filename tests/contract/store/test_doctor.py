@@ -176,7 +176,7 @@ async def test_the_servers_of_a_database_are_listed_with_releases_that_are_not_t
     found = (await patient.findings())["servers"]
     assert found.ok
     if patient.settings.database_url and "sqlite" in patient.settings.database_url:
-        assert found.message == "started 0s ago"
+        assert found.message == "last started 0s ago"
     else:
         assert found.message == "2 of 2 run"
         assert found.details == ("a:/data, started 0s ago", "b:/data, started 0s ago, with dstack 0.1.0")

@@ -18,8 +18,9 @@ async def servers(connection: AsyncConnection, now: float, sqlite: bool) -> Find
     data = {"servers": [{"name": one.name, "version": one.version, "live": one.live} for one in shown]}
     if sqlite:  # which has one server at a time, and does not say whether it lives
         latest = max(found, key=lambda one: one.started_at, default=None)
-        message = f"started {ago(now - latest.started_at)} ago{_release(latest)}" if latest else "none was ever started"
-        return Finding("servers", True, message, (), data)
+        if latest is None:
+            return Finding("servers", True, "none was ever started", (), data)
+        return Finding("servers", True, f"last started {ago(now - latest.started_at)} ago{_release(latest)}", (), data)
     live = sum(one.live for one in shown)
     lines = [f"{one.name}, {_since(one, now)}{_release(one)}" for one in shown]
     return Finding("servers", True, f"{live} of {len(shown)} run", tuple(lines), data)
