@@ -70,6 +70,24 @@ def queues(draw: st.DrawFn) -> list[Unit]:
     return units
 
 
+@st.composite
+def clusters(draw: st.DrawFn) -> tuple[list[Fleet], list[Instance], tuple[Offer, ...]]:
+    """Free machines and offers of two regions, any of which would do for a gang: of pools few ever seat one."""
+    regions = st.sampled_from(["r1", "r2"])
+    g = fleet("g", nodes=draw(st.sampled_from(["0..3", "0.."])), placement="cluster")
+    instances = [instance(n, of=g, offer=offer("a", region=draw(regions))) for n in range(draw(st.integers(0, 4)))]
+    return [g], instances, tuple(offer("a", region=region) for region in draw(st.sets(regions)))
+
+
+@st.composite
+def gangs(draw: st.DrawFn) -> list[Unit]:
+    wish = requirements({"cpu": "1..", "memory": "1GB..", "disk": "1GB.."}, multinode=True)
+    sizes = draw(st.lists(st.integers(2, 3), min_size=1, max_size=3))
+    return [
+        Unit(str(n), tuple(Ask(f"{n}-{k}", wish) for k in range(size)), together=True) for n, size in enumerate(sizes)
+    ]
+
+
 @given(pools(), queues())
 def test_no_block_is_given_twice(pool, units: list[Unit]):
     fleets, instances, some_offers = pool
@@ -102,9 +120,9 @@ def test_no_fleet_grows_over_its_maximum(pool, units: list[Unit]):
         assert nodes.max is None or live[f.id] <= max(nodes.max, over)
 
 
-@given(pools(), queues())
-def test_gangs_are_placed_whole_in_one_region_or_not_at_all(pool, units: list[Unit]):
-    fleets, instances, some_offers = pool
+@given(st.tuples(pools(), queues()) | st.tuples(clusters(), gangs()))
+def test_gangs_are_placed_whole_in_one_region_or_not_at_all(drawn):
+    (fleets, instances, some_offers), units = drawn
     outcomes = place(Pool(fleets, instances, some_offers), units)
     assert len(outcomes) == len(units)
     for unit, outcome in zip(units, outcomes, strict=True):
@@ -115,14 +133,14 @@ def test_gangs_are_placed_whole_in_one_region_or_not_at_all(pool, units: list[Un
                 assert all(s.blocks == s.total_blocks for s in outcome.seats)
 
 
-@given(pools(), queues())
-def test_what_is_refused_leaves_the_pool_as_it_was(pool, units: list[Unit]):
-    """A queue without the units that were refused is served in just the same way."""
-    fleets, instances, some_offers = pool
+@given(st.tuples(pools(), queues()) | st.tuples(clusters(), gangs()))
+def test_what_is_refused_leaves_the_pool_as_it_was(drawn):
+    """A queue without one that was refused fares in just the same way, also those that are refused behind it."""
+    (fleets, instances, some_offers), units = drawn
     first = place(Pool(fleets, instances, some_offers), units)
-    served = [o.unit for o in first if isinstance(o, Placed)]
-    again = place(Pool(fleets, instances, some_offers), served)
-    assert [_where(o) for o in first if isinstance(o, Placed)] == [_where(o) for o in again]
+    for refused in (o.unit for o in first if not isinstance(o, Placed)):
+        again = place(Pool(fleets, instances, some_offers), [unit for unit in units if unit is not refused])
+        assert [_where(o) for o in first if o.unit is not refused] == [_where(o) for o in again]
 
 
 @given(pools(), queues(), st.randoms(use_true_random=False))
