@@ -3,6 +3,7 @@
 import copy
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -137,10 +138,11 @@ def test_a_damaged_document_is_understood_or_refused_in_our_words(document, chan
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_document_are_refused(data):
-    try:
+    with pytest.raises(ConfigurationError) as refused:
         read(data, "t.yml")
-    except ConfigurationError as error:
-        assert not NOT_OURS.search(error.message)
+    lines = refused.value.message.splitlines()
+    assert lines and all(OURS.fullmatch(line) for line in lines), refused.value.message
+    assert not NOT_OURS.search(f"{refused.value.message} {refused.value.hint}"), refused.value.message
 
 
 values = st.recursive(
@@ -177,7 +179,8 @@ def test_a_damaged_request_is_understood_or_refused_in_our_words(data):
     try:
         configuration = parse(body, "body")
     except ConfigurationError as error:
-        assert all(line.startswith("body: ") for line in error.message.splitlines())
+        lines = error.message.splitlines()
+        assert lines and all(line.startswith("body: ") for line in lines), error.message
         assert not NOT_OURS.search(f"{error.message} {error.hint}"), error.message
         f"{error.message} {error.hint}".encode()
     else:
