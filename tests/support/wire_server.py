@@ -65,6 +65,7 @@ class WireServer:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        self.connections = 0  # that were ever opened
         self.arrived = threading.Condition()
         self.closing = threading.Event()
         self._routes: dict[str, _Route] = {}
@@ -73,6 +74,11 @@ class WireServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
+
+            def setup(self) -> None:
+                with outer.arrived:
+                    outer.connections += 1
+                super().setup()
 
             def do_POST(self) -> None:
                 outer._serve(self)

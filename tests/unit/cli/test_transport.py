@@ -54,6 +54,7 @@ def test_several_calls_use_one_connection_without_a_pause(client: Client, server
     server.on("runs/get", wire.run("done"))
     for _ in range(3):
         client.runs.get("t1")
+    assert (len(server.requests), server.connections) == (3, 1)
     assert pauses == []
 
 
