@@ -15,6 +15,7 @@ from dstack.git.tree import Bounds, Wanted, fetch, pack
 from support.git_hosts import bare_repo, git, over_http
 
 LARGE = 1024**3
+TOKEN = "tok-canary"
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(bare: Path) -> Iterator[str]:
-    with over_http(bare.parent, "tok") as address:
+    with over_http(bare.parent, TOKEN) as address:
         yield f"{address}/lab.git"
 
 
@@ -32,7 +33,7 @@ def bounds(limit_bytes: int = LARGE) -> Bounds:
     return Bounds(time.monotonic() + 120, limit_bytes)
 
 
-async def fetched(tmp_path: Path, url: str, wanted: Wanted, token: str = "tok") -> Wanted:
+async def fetched(tmp_path: Path, url: str, wanted: Wanted, token: str = TOKEN) -> Wanted:
     access, known = Access(url, token=token), tmp_path / "known"
     return await fetch(tmp_path / "cache.git", wanted, access, known, bounds(), loopback=True)
 
@@ -46,7 +47,9 @@ async def test_a_tree_holds_the_commit_and_nothing_of_the_credentials(tmp_path: 
         assert {"./said.txt", "./.git/HEAD", "./.git/index"} <= names
         assert not any(name.startswith("./.git/hooks/") or name.startswith("./.git/logs") for name in names)
         assert all((member.uid, member.gid) == (0, 0) for member in tar)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"tok" in path.read_bytes().split()]
+        packed = b"".join(tar.extractfile(member).read() for member in tar if member.isfile())  # pyright: ignore[reportOptionalMemberAccess]
+    assert b"[remote" in packed and TOKEN.encode() not in packed
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
 
 
 async def test_who_may_not_read_the_remote_gets_nothing_from_the_cache(tmp_path: Path, url: str):
