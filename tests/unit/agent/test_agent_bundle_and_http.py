@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
+import dstack
 from dstack.agent.bundle import build
 from dstack.agent.http import MAX_HEAD_BYTES, HttpError, HttpServer, Request, Response
 
 
-def test_the_zipapp_is_named_by_its_content_and_built_once(tmp_path):
+def test_the_zipapp_is_built_once(tmp_path):
     first = build(tmp_path)
     stamp = first.stat().st_mtime_ns
     assert build(tmp_path) == first and first.stat().st_mtime_ns == stamp
     assert [p.name for p in tmp_path.iterdir()] == [first.name]
 
 
+def test_a_zipapp_of_other_sources_has_another_name(tmp_path):
+    ours = Path(dstack.__file__).parent
+    for part in ("agent", "agentapi"):
+        shutil.copytree(ours / part, tmp_path / "dstack" / part)
+    shutil.copy(ours / "__init__.py", tmp_path / "dstack")
+    with (tmp_path / "dstack" / "agent" / "http.py").open("a") as source:
+        source.write("# changed\n")
+    program = "from dstack.agent.bundle import build; print(build('changed').name)"
+    made = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert made.stdout.strip() != build(tmp_path / "as_it_is").name
+
+
 def test_the_same_sources_give_the_same_bytes(tmp_path):
-    assert build(tmp_path / "a").read_bytes() == build(tmp_path / "b").read_bytes()
+    first, second = build(tmp_path / "a"), build(tmp_path / "b")
+    assert first.read_bytes() == second.read_bytes()
+    # Two of one moment would be the same bytes also with the time in them.
+    assert {entry.date_time for entry in zipfile.ZipFile(first).infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_the_zipapp_holds_the_agent_and_its_wire_and_nothing_else(tmp_path):
@@ -50,8 +70,9 @@ async def ask(data: bytes) -> bytes:
 
 
 async def test_requests_on_one_connection_are_answered_in_order():
-    answer = await ask(b"PUT /a HTTP/1.1\r\nContent-Length: 3\r\n\r\noneGET /b HTTP/1.1\r\n\r\n")
-    assert answer.count(b"HTTP/1.1 200 OK") == 2 and b"\r\n\r\none" in answer
+    answer = await ask(b"".join(b"PUT /a HTTP/1.1\r\nContent-Length: 3\r\n\r\n" + body for body in (b"one", b"two")))
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    assert [part[:3] for part in answer.split(b"\r\n\r\n")[1:]] == [b"one", b"two"]
 
 
 async def test_after_a_refusal_the_connection_goes_on():

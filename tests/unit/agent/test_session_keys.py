@@ -8,7 +8,7 @@ import pytest
 
 from dstack.agent.keys import BadKey, accepted_fingerprint, parse, parse_all, usable
 from dstack.agent.session_account import authorized_keys
-from dstack.agent.session_guard import IN, THROUGH, rules
+from dstack.agent.session_guard import IN, METADATA, THROUGH, rules
 
 
 def key(seed: int = 1, kind: str = "ssh-ed25519") -> str:
@@ -74,6 +74,12 @@ def test_nobody_passes_when_there_are_no_tasks():
 
 
 def test_the_machine_refuses_all_but_answers_and_names():
-    own = [" ".join(rule) for chain, rule in rules() if chain == IN]
-    assert own[-1] == "-j REJECT" and all("RETURN" in rule for rule in own[:-1])
-    assert any("169.254.0.0/16" in rule for chain, rule in rules() if chain == THROUGH for rule in rule)
+    own, through = ([" ".join(rule) for where, rule in rules() if where == chain] for chain in (IN, THROUGH))
+    let_in = [
+        "-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN",
+        "-p udp --dport 53 -j RETURN",
+        "-p tcp --dport 53 -j RETURN",
+    ]
+    assert own == [*let_in, "-j REJECT"]
+    assert through == [*let_in, *(f"-d {network} -j REJECT" for network in METADATA)]
+    assert "169.254.0.0/16" in METADATA

@@ -144,8 +144,6 @@ def test_what_is_missing_forbidden_or_unknown_is_told_as_such(client: Client, tm
 
 def test_a_packet_of_impossible_size_ends_the_conversation():
     client = Client()
-    client.send(p.WRITE, b"")
-    client._number += 1
-    os.write(client._out, struct.pack(">I", 2**31))
+    os.write(client._out, struct.pack(">IB", 2**31, p.WRITE))
     assert client.gone()
     client.close()
