@@ -11,6 +11,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 
 from dstack.errors import DstackError
 from dstack.server.store import migrate, migrations
@@ -73,7 +74,7 @@ async def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Pa
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE run (in_the_way TEXT)")
     connection.close()
-    with pytest.raises(Exception, match="run"):
+    with pytest.raises(OperationalError, match="table run already exists"):
         await migrate.upgrade(url_of(path))
     assert list(schema(path)) == ["run"]
 
