@@ -117,7 +117,7 @@ def edited(text, changes):
     return text
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(DOCUMENTS), edits)
 def test_a_damaged_document_is_understood_or_refused_in_our_words(document, changes):
     text = edited(document, changes)
@@ -135,7 +135,7 @@ def test_a_damaged_document_is_understood_or_refused_in_our_words(document, chan
         assert parse(data, "").model_dump(mode="json") == data
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_document_are_refused(data):
     with pytest.raises(ConfigurationError) as refused:
@@ -167,7 +167,7 @@ def places(data, path=()):
 BODIES = tuple(read(document, "t.yml").configuration.model_dump(mode="json") for document in DOCUMENTS)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_a_damaged_request_is_understood_or_refused_in_our_words(data):
     body = copy.deepcopy(data.draw(st.sampled_from(BODIES)))
