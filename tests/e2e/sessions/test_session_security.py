@@ -59,23 +59,25 @@ def test_a_port_of_the_tasks_own_loopback_is_forwarded(pages: Door):
 
 
 def test_forwarding_reaches_nothing_of_the_machines_loopback(pages: Door, host_service: int):
-    port = free_port()
-    with pages.going("-N", "-L", f"{port}:127.0.0.1:{host_service}", "-L", f"{free_port()}:localhost:8000", "run"):
-        until(lambda: pages.agent.report(pages.task_id).sessions >= 1, "the connection")
+    port, inside = free_port(), free_port()
+    with pages.going("-N", "-L", f"{port}:127.0.0.1:{host_service}", "-L", f"{inside}:localhost:8000", "run"):
+        until(lambda: b"page" in answers(inside), "what the same connection does forward")
         assert answers(port) == b""
         assert answers(host_service).startswith(b"the machine")
 
 
 def test_sockets_of_the_machines_files_are_not_forwarded(pages: Door, tmp_path: Path):
-    port = free_port()
+    port, inside = free_port(), free_port()
     path = tmp_path / "socket"
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(str(path))
-    listening.listen()
-    with pages.going("-N", "-L", f"{port}:{path}", "run"):
-        until(lambda: pages.agent.report(pages.task_id).sessions >= 1, "the connection")
-        assert answers(port) == b""
-    listening.close()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        with pages.going("-N", "-L", f"{port}:{path}", "-L", f"{inside}:localhost:8000", "run"):
+            until(lambda: b"page" in answers(inside), "what the same connection does forward")
+            assert answers(port) == b""
+        listening.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody has connected to it
+            listening.accept()
 
 
 @pytest.mark.parametrize("place", ["tools", "worker", "plain", "in_machines_network", "beside"])
