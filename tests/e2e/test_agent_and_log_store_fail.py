@@ -34,7 +34,7 @@ def test_log_that_cannot_be_stored_for_a_while_is_stored_when_it_can_be(product:
     product.cli("apply", "-y", "-d", "-f", product.task("numbers", NUMBERS)).ok()
     eventually((product.folder / "ends").exists, 60, lambda: "the job did not end")
     eventually(lambda: "cannot be stored" in product.server_log, 60, lambda: "nobody was told")
-    assert product.run("numbers")["status"] == "terminating"
+    product.wait_status("numbers", "terminating")  # and stays so until its log is kept
 
     logs.unlink()
 
