@@ -73,9 +73,10 @@ def test_ctrl_c_on_a_terminal_interrupts_the_command(tools: Door):
 def test_a_terminal_that_hangs_up_ends_its_jobs_but_not_those_that_ignore_it(tools: Door):
     ends, stays = f"sleep {mark(71)}", f"sleep {mark(72)}"
     terminal = Terminal(tools)
-    terminal.type(f"{ends} & nohup {stays} >/dev/null 2>&1 & sleep 0.1; echo rea''dy\n")
+    terminal.type(f"{ends} & nohup {stays} >/dev/null 2>&1 & echo rea''dy\n")
     terminal.until("ready")
     until_running(ends, 1)
+    until_running(stays, 1)  # from here on it ignores the hang-up
     terminal.hang_up()
     until_running(ends, 0)
     (pid,) = running(stays)
@@ -101,6 +102,7 @@ def test_a_server_that_a_session_started_outlives_it(tools: Door):
         client.stdin.flush()
         assert client.stdout.readline() == b"listening\n"
         until_running(script, 1)
+        until_running(server, 1)
         client.kill()
         until_running(script, 0)
     (pid,) = running(server)
@@ -124,7 +126,7 @@ def test_who_is_in_is_counted_and_since_when_nobody_is(engine_agent: SessionAgen
     assert engine_agent.report(door.task_id).inactive_since is not None
     with door.going("-N", "run"):
         engine_agent.until(door.task_id, lambda r: r.sessions == 1 and r.inactive_since is None)
-    before = time.time()
+        before = time.time()
     report = engine_agent.until(door.task_id, lambda r: r.sessions == 0)
     assert report.inactive_since is not None and report.inactive_since >= before - 1
 

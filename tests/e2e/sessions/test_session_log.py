@@ -16,7 +16,8 @@ from support.websocket import Closed, Reader, Refused
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
 OWN_PORT = 10999
-SPEAKS = "echo first; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo second; sleep 0.2; echo last"
+WAITS = "while [ ! -e /tmp/{} ]; do sleep 0.05; done"
+SPEAKS = f"echo first; {WAITS.format('go')}; echo second; {WAITS.format('end')}; echo last"
 
 
 @contextlib.contextmanager
@@ -47,7 +48,7 @@ def test_a_container_has_its_own_log_on_its_loopback_until_its_last_line(engine_
     door = engine_agent.door(fresh(SPEAKS))
     with forwarded(door, OWN_PORT) as port, read(port) as reader:
         assert reader.until(b"first") == b"first"
-        assert door.ssh("run", "touch /tmp/go").returncode == 0
+        assert door.ssh("run", "touch /tmp/go /tmp/end").returncode == 0
         assert reader.rest().split() == [b"second", b"last"]
 
 
@@ -59,6 +60,7 @@ def test_a_log_is_read_from_an_instant_on(engine_agent: SessionAgent, fresh):
         assert door.ssh("run", "touch /tmp/go").returncode == 0
         whole.until(b"second")
         with read(port, f"?start_time={since}") as later:
+            assert door.ssh("run", "touch /tmp/end").returncode == 0
             assert later.rest().split() == [b"second", b"last"]
 
 

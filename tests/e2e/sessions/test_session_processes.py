@@ -71,6 +71,7 @@ def test_a_client_that_dies_ends_its_command_but_not_a_server_that_it_started(be
     with beside.going("run", f"{ends} & nohup {stays} </dev/null >/dev/null 2>&1 & echo in; wait") as client:
         assert client.stdout and client.stdout.readline() == b"in\n"
         until_running(ends, 1)
+        until_running(stays, 1)
         client.kill()
         until_running(ends, 0)
     (pid,) = running(stays)
