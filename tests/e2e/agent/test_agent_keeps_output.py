@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import hashlib
 import io
@@ -19,17 +20,18 @@ from pathlib import Path
 import pytest
 
 from dstack.agent.processes import table
-from dstack.agentapi.wire import FAILED, RUNNING
+from dstack.agentapi.wire import FAILED
 from support.docker_engine import add_busybox, call, import_tar
 from support.live_agent import LiveAgent
 
 pytestmark = pytest.mark.docker
 
 FOR_EVER = "while true; do sleep 0.05; done"
+PRINTS = "/bin/busybox seq 1 1000000"  # by its path: a program of its own, that is seen to run
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, what
         await asyncio.sleep(0.02)
@@ -62,11 +64,21 @@ def runs(agent: LiveAgent, task_id: str) -> bool:
     return call(agent.docker_host, "GET", f"/containers/dstack-{task_id}/json")["State"]["Running"]
 
 
+def programs(agent: LiveAgent, task_id: str) -> list[str]:
+    """The command lines of what runs in the container."""
+    told = call(agent.docker_host, "GET", f"/containers/dstack-{task_id}/top?ps_args=-o+pid,args")
+    return [row[-1] for row in told["Processes"]]
+
+
 def terminals(agent: LiveAgent) -> int:
     """How many the agent's process has the upper side of."""
     assert agent.process is not None
     folder = f"/proc/{agent.process.pid}/fd"
-    return sum(os.readlink(f"{folder}/{fd}").endswith("ptmx") for fd in os.listdir(folder))
+    count = 0
+    for fd in os.listdir(folder):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            count += os.readlink(f"{folder}/{fd}").endswith("ptmx")
+    return count
 
 
 def unread(fifo: Path) -> int:
@@ -112,14 +124,17 @@ async def test_an_image_whose_own_command_runs_without_a_shell_prints_through_th
 
 
 async def test_a_job_that_prints_faster_than_it_is_read_waits_and_nothing_is_lost(docker_agent):
-    spec = docker_agent.spec("seq 1 1000000", log_quota_bytes_per_hour=0)
+    script = f"trap '{PRINTS}; exit' INT; echo up; {FOR_EVER}"
+    spec = docker_agent.spec(script, log_quota_bytes_per_hour=0)
     await docker_agent.client.put_task(spec)
-    await docker_agent.state_is(spec.id, RUNNING)
+    await docker_agent.log_holds(spec.id, b"up\n")
     _, worker = keepers(spec.id)
     os.kill(worker, signal.SIGSTOP)
+    interrupt(docker_agent, spec.id)
+    await until(lambda: PRINTS in programs(docker_agent, spec.id), "the job prints")
     os.kill(worker, signal.SIGCONT)
     _, log = await docker_agent.finish(spec.id)
-    wanted = b"".join(b"%d\n" % n for n in range(1, 1000001))
+    wanted = b"up\n" + b"".join(b"%d\n" % n for n in range(1, 1000001))
     assert hashlib.sha256(log).digest() == hashlib.sha256(wanted).digest()
 
 
