@@ -283,6 +283,17 @@ def processes_naming(folder: str) -> dict[int, str]:
     return found
 
 
+def files_below(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Every file with what is in it, of a folder in which a server works: what goes meanwhile is passed over."""
+    for place, _, names in os.walk(folder):
+        for path in (Path(place, name) for name in names):
+            try:
+                if path.is_file():
+                    yield path, path.read_bytes()
+            except FileNotFoundError:
+                continue
+
+
 def _command(arguments: tuple[str, ...] | list[str]) -> list[str]:
     return [sys.executable, "-m", "dstack.cli.main", *arguments]
 

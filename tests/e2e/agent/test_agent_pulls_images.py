@@ -8,6 +8,7 @@ import pytest
 
 from dstack.agentapi.wire import FAILED, IMAGE_PULL, PULLING, RegistryAuth
 from support.docker_engine import call
+from support.product import files_below
 from support.registry import registry
 
 pytestmark = pytest.mark.docker
@@ -21,8 +22,7 @@ async def test_a_private_image_is_pulled_with_progress_and_its_password_is_nowhe
         assert (report.state, log) == ("exited", b"pulled\n"), report
         assert report.pull is not None and report.pull.total_final
         assert report.pull.downloaded_bytes == report.pull.total_bytes > 300_000
-        files = [path for path in docker_agent.state.rglob("*") if path.is_file()]
-        assert not any(b"s3cr3t" in path.read_bytes() for path in files)
+        assert not [path for path, data in files_below(docker_agent.state) if b"s3cr3t" in data]
         await docker_agent.client.delete(report.id, len(log))
         call(docker_agent.docker_host, "DELETE", f"/images/{name}?force=1")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.git_hosts import bare_repo, git, make_key, over_http, over_ssh
-from support.product import Product
+from support.product import Product, files_below
 
 LOG = "git --no-pager log --no-color --format=%s"
 SAY = f"cat said.txt; {LOG}; git status --porcelain; git status -b --porcelain | head -1"
@@ -149,8 +149,7 @@ def test_a_private_repository_needs_a_token_that_init_registers_and_nobody_sees(
 
     assert "second\nsecond\nfirst\n" in opened.out
     assert TOKEN not in opened.text + dstack.server_log
-    found = [path for path in dstack.folder.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
-    assert found == []
+    assert [path for path, data in files_below(dstack.folder) if TOKEN.encode() in data] == []
 
 
 @pytest.mark.root
