@@ -11,12 +11,13 @@ import pytest
 from e2e.ssh_fleets.conftest import Lab, lab
 from support.docker_engine import BUSYBOX_IMAGE
 from support.hosts_one import SUDOER
-from support.product import Ended, Started, free_port
+from support.product import Ended, Started, eventually, free_port
 
 __all__ = ["lab"]
 pytestmark = [pytest.mark.root, pytest.mark.docker]
 WAIT_S = 90.0
-SERVE = "mkdir -p /www && echo inside > /www/index.html && httpd -f -p 8000 -h /www"
+# It goes into the background when it listens.
+SERVE = "mkdir -p /www && echo inside > /www/index.html && httpd -p 8000 -h /www && echo serves && sleep 1000"
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,7 @@ def web(lab: Lab) -> Iterator[Lab]:
 def start(lab: Lab, name: str, on: str) -> None:
     more = f"image: {BUSYBOX_IMAGE}\nports: ['*:8000']\ninstances:\n  - hostname: {lab.hosts[on].address}"
     lab.product.cli("apply", "-y", "-d", "-f", lab.product.task(name, SERVE, more=more)).ok()
+    eventually(lambda: "serves" in lab.product.cli("logs", name).out, WAIT_S, lambda: lab.product.cli("ps").text)
 
 
 def attached(lab: Lab, run: str, *arguments: str) -> Started:
@@ -67,7 +69,7 @@ def test_where_there_is_no_route_to_the_host_the_way_goes_through_the_server(web
     host.run("kill", "-KILL", listener.read_text().strip())  # the connection that the server has stays
     try:
         command = attached(web, "web")
-        assert "The connection goes through the server: there is no route to it from here" in command.err
+        command.wait_for("The connection goes through the server: there is no route to it from here", WAIT_S)
         assert ssh(web, "web", "cat /www/index.html; exit 3") == Ended(3, "inside\n", "")
         leave(command)
     finally:

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from support.docker_engine import BUSYBOX_IMAGE
-from support.product import Ended, Product, Started, free_port
+from support.product import Ended, Product, Started, eventually, free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
 WAIT_S = 60.0
-SERVE = "mkdir -p /tmp/www && echo inside > /tmp/www/index.html && exec httpd -f -p 127.0.0.1:8000 -h /tmp/www"
+SERVE = "mkdir -p /tmp/www && echo inside > /tmp/www/index.html && httpd -p 127.0.0.1:8000 -h /tmp/www && "
+SERVE += "echo serves && sleep 1000"  # it goes into the background when it listens
 BROKEN = b"\x00\xff broken\nlocalhost ssh-ed25519 AAAA\n@cert-authority\n"
 
 
@@ -24,6 +25,8 @@ def boxed(docker_product: Product) -> Iterator[Product]:
     """A run in an image that has busybox alone, as a user whom the image does not know."""
     more = f"image: {BUSYBOX_IMAGE}\nuser: '1234'\nports: ['*:8000', '*:8001']"
     docker_product.cli("apply", "-y", "-d", "-f", docker_product.task("boxed", SERVE, more=more)).ok()
+    logs = ("logs", "boxed")
+    eventually(lambda: "serves" in docker_product.cli(*logs).out, WAIT_S, lambda: docker_product.cli(*logs).text)
     yield docker_product
     docker_product.cli("stop", "boxed", "-x", "-y").ok()
 

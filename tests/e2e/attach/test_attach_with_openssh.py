@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -43,6 +45,11 @@ def config(dstack: Product) -> Path:
     return dstack.folder / ".ssh" / "config"
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
 def entries(dstack: Product) -> str:
     return (dstack.folder / ".dstack" / "ssh" / "config").read_text()
 
@@ -55,6 +62,7 @@ def web(shared_product: Product) -> Iterator[tuple[Product, int]]:
     config(dstack).write_bytes(FOREIGN)
     file = dstack.task("web", f"python3 -m http.server {port} --bind 127.0.0.1", more=f"ports: ['*:{port}']")
     dstack.cli("apply", "-f", file, "-y", "-d").ok()
+    eventually(lambda: listens(port), WAIT_S, lambda: dstack.cli("logs", "web").text)
     yield dstack, port
     dstack.cli("stop", "web", "-x", "-y").ok()
 
@@ -88,7 +96,8 @@ def test_ports_of_a_run_are_found_on_this_machine_and_files_are_copied(web: tupl
 def test_a_connection_that_breaks_is_made_again(web: tuple[Product, int]):
     attached = Attached(web[0], "web")
     for pid in tunnels(web[0]):
-        subprocess.run(["kill", str(pid)], check=True)
+        with contextlib.suppress(ProcessLookupError):  # that of an attach before, which is just ending
+            os.kill(pid, signal.SIGTERM)
     attached.command.wait_for("Connected to the run again", WAIT_S)
     assert attached.ssh("echo back").out == "back\n"
     attached.command.process.send_signal(signal.SIGTERM)
@@ -141,7 +150,7 @@ def test_where_the_persons_configuration_cannot_be_written_the_command_with_its_
     try:
         attached = Attached(dstack, "web")
         generated = dstack.folder / ".dstack" / "ssh" / "config"
-        assert f"{config(dstack)} cannot be changed" in attached.command.err
+        attached.command.wait_for(f"{config(dstack)} cannot be changed", WAIT_S)
         assert f"`ssh -F {generated} web`" in attached.command.out
         assert _tool("ssh", "-F", str(generated), "web", "echo in").out == "in\n"
         attached.command.interrupt()

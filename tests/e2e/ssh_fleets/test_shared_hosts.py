@@ -10,6 +10,7 @@ import pytest
 
 from e2e.ssh_fleets.conftest import READY_S, Lab
 from support.docker_engine import BUSYBOX_IMAGE, call
+from support.product import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
 PAGE = "mkdir -p /www && echo secret >/www/index.html && echo serves && httpd -f -p 8000 -h /www"
@@ -64,14 +65,17 @@ def test_neither_reaches_the_network_files_or_processes_of_the_other(lab: Lab) -
     networks = container(lab, "serves")["NetworkSettings"]["Networks"]
     (address,) = [one["IPAddress"] for one in networks.values()]
     ask = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {address} 8000 2>&1"
-    assert "secret" in inside(lab, "serves", ask)
+    eventually(lambda: "secret" in inside(lab, "serves", ask), READY_S, lambda: inside(lab, "serves", "ps"))
     assert "secret" not in inside(lab, "half", ask)
     assert "httpd" not in inside(lab, "half", "ps; ls / /www 2>&1")
     assert "httpd" in inside(lab, "serves", "ps")
 
 
 def test_the_variables_of_the_fleet_are_in_its_jobs(lab: Lab) -> None:
-    assert "through http://proxy.example.com:3128" in lab.product.cli("logs", "half").out
+    said = "through http://proxy.example.com:3128"
+    eventually(
+        lambda: said in lab.product.cli("logs", "half").out, READY_S, lambda: lab.product.cli("logs", "half").text
+    )
 
 
 def test_a_third_job_for_that_host_is_told_that_no_part_is_free(lab: Lab) -> None:
