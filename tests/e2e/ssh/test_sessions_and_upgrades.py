@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -98,8 +99,7 @@ async def test_a_terminal_and_a_copy_go_on_while_a_newer_server_replaces_the_age
     big = tmp_path / "big"
     big.write_bytes(os.urandom(4_000_000))
     with way.copying(big, "/tmp/copy") as copy:
-        until(lambda: int(way.says("cat /tmp/copy 2>/dev/null | wc -c")) > 0, "the copy has begun")
-        os.killpg(copy.pid, signal.SIGSTOP)  # it must not be over before the upgrade is
+        until(lambda: _a_little(copy.pid) and int(way.says("cat /tmp/copy | wc -c")) > 0, "the copy has begun")
         assert int(way.says("cat /tmp/copy | wc -c")) < 4_000_000
         done = await reach.ssh.upgrade(*reach.way(id), reach.bundle)
         assert (done.before, done.now, done.problem) == ("0.1.2", dstack.__version__, "")
@@ -110,6 +110,14 @@ async def test_a_terminal_and_a_copy_go_on_while_a_newer_server_replaces_the_age
     terminal.until("still-dear")
     terminal.type("exit 7\n")
     assert terminal.exit_code() == 7
+
+
+def _a_little(group: int) -> bool:
+    """Let it go on for a moment: it must not be over before the upgrade is, however long a look at it takes."""
+    os.killpg(group, signal.SIGCONT)
+    time.sleep(0.2)
+    os.killpg(group, signal.SIGSTOP)
+    return True
 
 
 async def test_after_an_upgrade_one_gets_in_over_the_old_connection_and_over_a_new_one_and_is_counted(
