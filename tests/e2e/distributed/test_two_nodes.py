@@ -26,7 +26,9 @@ def test_the_example_of_a_rendezvous_runs_on_two_hosts_that_find_each_other(clus
     merged = cluster.product.cli("logs", "rendezvous", "--all").ok().out.splitlines()
     assert sorted({line.partition("] ")[0] for line in merged}) == ["[job 0", "[job 1"]
     steps = [int(line.partition("step ")[2][0]) for line in merged]
-    assert len(steps) == 6 and steps == sorted(steps), "a node is ahead of the other in the log"
+    # Of neighbouring steps, a third of a second apart, either host may be slow to take down the first.
+    apart = [step for step in steps if step != 2]
+    assert len(steps) == 6 and apart == [1, 1, 3, 3], "a node is ahead of the other in the log"
     hinted = cluster.product.cli("logs", "rendezvous", "--replica", "1").ok()
     assert "--job 1" in hinted.err and "rank 1" in hinted.out
 
@@ -96,17 +98,17 @@ def _addresses(cluster: Cluster, run: str) -> list[str | None]:
 
 
 def _container(cluster: Cluster, job_id: str) -> dict[str, Any]:
-    """What the engines know of the job's container, once a host has made it."""
+    """What the engines know of the job's container, once it runs on a host."""
     wanted = quote(json.dumps({"label": [f"dstack.task={job_id}"]}))
     urls = [cluster.hosts[name].docker_url for name in NODES]
 
     def found() -> dict[str, Any] | None:
         for url in urls:
-            for one in call(url, "GET", f"/containers/json?all=1&filters={wanted}"):
+            for one in call(url, "GET", f"/containers/json?filters={wanted}"):
                 return call(url, "GET", f"/containers/{one['Id']}/json")
         return None
 
-    return eventually(found, READY_S, lambda: f"no host has a container of {job_id}")
+    return eventually(found, READY_S, lambda: f"no host runs a container of {job_id}")
 
 
 def _knock(address: str) -> bool:
