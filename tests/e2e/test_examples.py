@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from support.docker_engine import BUSYBOX_IMAGE
-from support.product import ROOT, Product
+from support.product import COMMAND_S, ROOT, Product, eventually
 
 # Those of the simulated cloud need a server of their own: tests/e2e/sim.
 EXAMPLES = sorted((ROOT / "examples").glob("*.yml"))
@@ -25,7 +25,8 @@ def test_example_runs_as_it_stands(dstack: Product, path: Path):
     name = yaml.safe_load(path.read_text())["name"]
     if name in LONG:
         dstack.cli("apply", "-y", "-d", "-f", str(path)).ok()
-        dstack.wait_status(name, "running")
+        eventually(lambda: dstack.cli("logs", name).out, COMMAND_S, lambda: f"{name} prints nothing")
+        assert dstack.run(name)["status"] == "running"
         dstack.cli("stop", "-y", name).ok()
         dstack.wait_status(name, "terminated")
     else:

@@ -21,7 +21,7 @@ def test_deleted_fleet_leaves_no_agent_and_no_folder(product: Product):
 def test_fleet_with_a_running_job_is_not_deleted(product: Product):
     product.start()
     product.fleet()
-    product.cli("apply", "-y", "-d", "-f", product.task("busy", "echo working; sleep 120")).ok()
+    product.cli("apply", "-y", "-d", "-f", product.task("busy", "echo working; sleep 600")).ok()
     product.wait_status("busy", "running")
 
     refused = product.cli("fleet", "delete", "here", "-y")

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from support.product import Product, _command, eventually
+from support.product import START_S, STOP_S, Product, _command, eventually
 
 OTHER = "projects:\n- name: main\n  url: http://127.0.0.1:1\n  token: t\n  default: true\n"
 
@@ -24,9 +24,9 @@ def test_server_that_asks_at_its_first_start_can_be_stopped(product: Product):
     os.close(terminal)
     said: list[str] = []
     try:
-        eventually(lambda: "[y/n]" in _read(ours, said), 30, lambda: "".join(said))
+        eventually(lambda: "[y/n]" in _read(ours, said), START_S, lambda: "".join(said))
         server.send_signal(signal.SIGTERM)
-        assert server.wait(15) == 0
+        assert server.wait(STOP_S) == 0
     finally:
         server.kill()
         os.close(ours)
@@ -42,7 +42,7 @@ def test_server_whose_output_nobody_reads_runs(product: Product):
     os.close(writing)
     try:
         project = ["project", "add", "--name", "main", "--url", product.url, "--token", "a-token", "-y"]
-        eventually(lambda: product.cli(*project).code == 0, 30, lambda: "the server does not answer")
+        eventually(lambda: product.cli(*project).code == 0, START_S, lambda: "the server does not answer")
         assert server.poll() is None
     finally:
         server.kill()
@@ -58,7 +58,7 @@ def test_server_whose_output_nobody_reads_runs(product: Product):
 )
 def test_address_that_cannot_be_listened_on_is_told_with_what_to_do(product: Product, options, words):
     argv = [_command(())[0], "-m", "dstack.server", *options]
-    done = subprocess.run(argv, cwd=product.folder, env=product.env, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(argv, cwd=product.folder, env=product.env, capture_output=True, text=True, timeout=START_S)
     assert done.returncode in (1, 2)
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -44,7 +44,7 @@ def test_job_that_is_stopped_while_the_server_is_killed_ends_and_leaves_nothing(
     product.fleet(nodes="0..2")
     names = [f"endless-{n}" for n in range(4)]
     for name in names:
-        product.cli("apply", "-y", "-d", "-f", product.task(name, "echo up; sleep 4242")).ok()
+        product.cli("apply", "-y", "-d", "-f", product.task(name, "echo up; exec sleep 4242")).ok()
         time.sleep(chance.uniform(0.0, 0.6))
         product.cli("stop", "-y", name).ok()
         time.sleep(chance.uniform(0.0, 0.3))

@@ -125,7 +125,7 @@ def test_sigterm_ends_an_idle_server_and_nothing_is_waited_for(product: Product)
 def test_sigterm_ends_a_server_whose_client_waits_for_a_run(product: Product):
     product.start()
     product.fleet()
-    attached = product.begin("apply", "-y", "-f", product.task("long", "echo here", "sleep 60"))
+    attached = product.begin("apply", "-y", "-f", product.task("long", "echo here", "sleep 600"))
     attached.wait_for("here")
 
     product.stop()

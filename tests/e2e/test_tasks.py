@@ -113,7 +113,7 @@ def test_memory_limit_is_named_when_the_job_goes_over_it(dstack: Product):
 
 def test_two_runs_share_the_fleet_at_the_same_time(dstack: Product):
     for name in ("left", "right"):
-        dstack.cli("apply", "-y", "-d", "-f", dstack.task(name, f"echo {name} here; sleep 30")).ok()
+        dstack.cli("apply", "-y", "-d", "-f", dstack.task(name, f"echo {name} here; sleep 600")).ok()
 
     dstack.wait_status("left", "running")
     dstack.wait_status("right", "running")

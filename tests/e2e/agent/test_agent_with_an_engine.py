@@ -268,7 +268,7 @@ def _names(url: str) -> list[str]:
 
 
 async def _until(condition) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)

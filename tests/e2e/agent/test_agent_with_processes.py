@@ -24,7 +24,7 @@ DAEMON = "import os,time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): 
 
 
 async def gone(pid: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         row = processes.find(pid)
         if row is None or row.zombie:
@@ -35,7 +35,7 @@ async def gone(pid: int) -> None:
 
 async def at_least(count: int, root: int) -> list[processes.Process]:
     """The processes below `root`, when there are so many."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(below := processes.descendants(processes.table(), root)) < count:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from e2e.sim.conftest import Cloud, fleet, task
 from support.product import Product, eventually
 
-GONE_S = 30.0
+GONE_S = 90.0
 
 
 def test_without_capacity_the_next_offer_is_taken_and_the_first_is_named(product: Product, sim: Callable[..., Cloud]):

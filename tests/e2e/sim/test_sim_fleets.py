@@ -7,7 +7,7 @@ from collections.abc import Callable
 from e2e.sim.conftest import Cloud, fleet, task
 from support.product import Product, eventually
 
-GONE_S = 20.0
+GONE_S = 60.0
 
 
 def until(cloud: Cloud, count: int) -> None:

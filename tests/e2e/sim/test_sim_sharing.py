@@ -8,7 +8,7 @@ from e2e.sim.conftest import Cloud, fleet, task
 from support.product import Product
 
 ONE_GPU = {"gpu": "H100:1", "memory": "64GB.."}
-LONG = {"duration": 60}
+LONG = {"duration": 600}
 
 
 def test_two_runs_share_a_machine_that_is_cut_into_blocks_and_each_pays_its_part(
