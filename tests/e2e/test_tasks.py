@@ -88,17 +88,22 @@ def test_variables_come_from_file_shell_and_flags(dstack: Product):
 
 def test_values_of_secrets_reach_the_job_and_nobody_else(dstack: Product):
     dstack.cli("secret", "set", "hidden", "correct-horse-battery").ok()
-    file = dstack.task("secretive", 'echo "$(printf %s "$PASSWORD" | wc -c) characters"')
+    go = dstack.folder / "secretive-may-end"
+    counts = 'echo "$(printf %s "$PASSWORD" | wc -c) characters"'
+    file = dstack.task("secretive", counts, f"until test -e {go}; do sleep 0.1; done")
     with (dstack.folder / file).open("a") as f:
         f.write("env:\n  PASSWORD: ${{ secrets.hidden }}\n")
 
-    done = dstack.cli("apply", "-y", "-f", file).ok()
+    followed = dstack.begin("apply", "-y", "-f", file)
+    followed.wait_for("21 characters\n")
+    while_it_runs = list(dstack.processes().values())
+    go.touch()
 
-    assert done.out.endswith("21 characters\n")
+    assert followed.ended().ok().out.endswith("21 characters\n")
+    assert while_it_runs and not [line for line in while_it_runs if "correct-horse" in line]
     shown = [["ps", "-a", "-v"], ["event"], ["run", "get", "secretive", "--json"], ["why", "secretive"], ["secret"]]
     assert not [command for command in shown if "correct-horse" in dstack.cli(*command).ok().text]
     assert "correct-horse" not in dstack.server_log
-    assert not [line for line in dstack.processes().values() if "correct-horse" in line]
 
 
 def test_memory_limit_is_named_when_the_job_goes_over_it(dstack: Product):
