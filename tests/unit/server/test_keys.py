@@ -35,12 +35,27 @@ async def store(database: Database, cipher: Cipher) -> None:
         await connection.execute(insert(user).values(**row, ssh_private_key=cipher.encrypt(b"key of ann")))
 
 
+SEALED = [(table, column) for table in metadata.sorted_tables for column in table.columns if column.info.get("sealed")]
+
+
+async def store_everywhere(database: Database, cipher: Cipher) -> None:
+    """One row of every table that holds something sealed, and of those that it refers to."""
+    wanted = {table for table, _ in SEALED}
+    for table in reversed(metadata.sorted_tables):
+        wanted |= {key.column.table for key in table.foreign_keys} if table in wanted else set()
+    values = {str: "x", float: 1.0, bool: True, bytes: cipher.encrypt(b"hush")}
+    async with database.write() as connection:
+        for table in (one for one in metadata.sorted_tables if one in wanted):
+            columns = [c for c in table.columns if not c.nullable or c.info.get("sealed")]
+            await connection.execute(insert(table).values({c.name: values[c.type.python_type] for c in columns}))
+
+
 async def stored(database: Database) -> bytes:
     async with database.read() as connection:
         return (await connection.execute(select(user.c.ssh_private_key))).scalar_one()
 
 
-async def test_a_newer_key_seals_everything_anew_so_that_the_older_one_can_go(tmp_path: Path) -> None:
+async def test_a_newer_key_takes_over_so_that_the_older_one_can_go(tmp_path: Path) -> None:
     database, cipher = await started(tmp_path, OLD)
     await store(database, cipher)
     await database.close()
@@ -50,6 +65,18 @@ async def test_a_newer_key_seals_everything_anew_so_that_the_older_one_can_go(tm
     database, cipher = await started(tmp_path, NEW)
     assert cipher.decrypt(await stored(database)) == b"key of ann"
     await database.close()
+
+
+async def test_a_newer_key_seals_what_any_table_holds(tmp_path: Path) -> None:
+    database, cipher = await started(tmp_path, OLD)
+    await store_everywhere(database, cipher)
+    await database.close()
+    database, _ = await started(tmp_path, NEW, OLD)
+    async with database.read() as connection:
+        found = [(table.name, (await connection.execute(select(column))).scalar_one()) for table, column in SEALED]
+    await database.close()
+    assert {"user", "secret", "backend"} <= {name for name, _ in found}
+    assert [name for name, sealed in found if Cipher(NEW).decrypt(sealed) != b"hush"] == []
 
 
 async def test_keys_of_the_settings_take_over_from_the_key_file(tmp_path: Path) -> None:
