@@ -44,7 +44,10 @@ def test_the_same_files_have_the_same_hash_whoever_touched_them(tmp_path: Path):
     for name in "xy":
         (tmp_path / "b" / name).write_text(f"a/{name}")
         os.utime(tmp_path / "b" / name, (1, 1))
-    assert pack("a", ".", tmp_path).sha256 == pack("b", ".", tmp_path).sha256
+    first = pack("a", ".", tmp_path).sha256
+    assert pack("b", ".", tmp_path).sha256 == first
+    (tmp_path / "b" / "y").write_text("other")
+    assert pack("b", ".", tmp_path).sha256 != first
 
 
 def test_what_is_ignored_stays_at_home(tmp_path: Path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from dstack.backends.sim.config import SimConfig
@@ -76,7 +77,7 @@ def test_a_wrong_flag_in_a_document_would_be_found():
     lines = shown("echo n | dstack apply --no-such-flag\n$ dstack ps -a  # all\nUsage: dstack\n")
 
     assert lines == ["dstack apply --no-such-flag", "dstack ps -a  # all"]
-    with pytest.raises(Exception, match="no-such-flag"):
+    with pytest.raises(click.NoSuchOption, match="no-such-flag"):
         parse(lines[0])
     parse(lines[1])
 
