@@ -82,6 +82,8 @@ async def test_what_one_server_tells_the_others_hear_and_itself_does_not(url: st
         a.news.tell(["run:1", "log:2"])
         await b.until("run:1")
         await b.until("log:2")
+        await b.news.say("run:3")
+        await a.until("run:3")  # news come in the order in which they were told: by now it would have heard its own
         assert "run:1" not in a.heard
 
 
@@ -94,10 +96,12 @@ async def test_a_server_that_hears_another_one_knows_that_it_is_not_alone(url: s
 
 async def test_a_server_that_is_alone_sends_nothing(url: str):
     a, b = Server(url, "a"), Server(url, "b")
-    a.news.tell(["run:lost"])
     async with listening(b):
-        await a.news.say("run:last")
-        await b.until("run:last")
+        a.news.tell(["run:lost"])
+        async with listening(a):
+            a.news.alone = False
+            a.news.tell(["run:kept"])
+            await b.until("run:kept")  # with all that was to be sent
     assert "run:lost" not in b.heard
 
 
