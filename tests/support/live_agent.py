@@ -137,3 +137,11 @@ class LiveAgent:
             await self.client.delete(task.id, 0, force=True)
         await self.client.aclose()
         self.kill(signal.SIGTERM)
+
+
+def arguments(pid: int) -> bytes:
+    """The command line of a process; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from dstack.agentapi.client import AgentRefused
-from dstack.agentapi.wire import FAILED, IMAGE_PULL, LOG_QUOTA, OOM, RUNNING, START_FAILED
+from dstack.agentapi.wire import FAILED, IMAGE_PULL, LOG_QUOTA, OOM, RUNNING, START_FAILED, StopRequest
 
 
 async def test_the_log_holds_exactly_the_bytes_that_the_job_printed(agent):
@@ -129,12 +130,18 @@ async def test_a_task_that_is_sent_again_is_not_started_again(agent):
 
 
 async def test_marks_tell_when_parts_of_the_log_were_written(agent):
-    await agent.run("echo a; sleep 0.2; echo b")
-    task = (await agent.client.tasks())[0]
-    chunk = await agent.client.logs(task.id, 0)
-    assert [offset for offset, _ in chunk.marks] == [0, 2]
-    assert chunk.marks[1][1] - chunk.marks[0][1] == pytest.approx(0.2, abs=0.15)
-    assert (await agent.client.logs(task.id, 2)).marks == ((0, chunk.marks[1][1]),)
+    before = time.time()
+    spec = agent.spec("trap 'sleep 0.1; echo b; exit' INT; echo a; while true; do sleep 0.05; done")
+    await agent.client.put_task(spec)
+    await agent.log_holds(spec.id, b"a\n")
+    between = time.time()
+    await agent.client.stop(spec.id, StopRequest(grace_s=60))
+    await agent.finish(spec.id)
+    chunk = await agent.client.logs(spec.id, 0)
+    (first, first_at), (second, second_at) = chunk.marks
+    assert (first, second) == (0, 2)
+    assert before <= first_at <= between <= second_at <= time.time()
+    assert (await agent.client.logs(spec.id, 2)).marks == ((0, second_at),)
 
 
 async def test_secrets_of_a_spec_are_in_no_file_that_others_may_read(agent):

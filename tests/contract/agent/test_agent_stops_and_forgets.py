@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 import uuid
 
 import pytest
 
+from dstack.agent.processes import table
 from dstack.agentapi.client import AgentRefused
 from dstack.agentapi.wire import FAILED, RUNNING, STOPPING, StopRequest
+from support.live_agent import arguments
 
 
 async def test_a_stop_sends_the_signal_and_lets_the_job_tidy_up(agent):
@@ -88,9 +91,12 @@ async def test_a_stop_of_an_ended_task_changes_nothing(agent):
     assert await agent.client.stop(task_id, StopRequest()) == report
 
 
-async def test_what_the_job_left_in_the_background_ends_with_it(agent, tmp_path):
-    report, log = await agent.run("(sleep 600; echo never) & sleep 600 & echo done")
+async def test_what_the_job_left_in_the_background_ends_with_it(agent):
+    left = random.randrange(10**7, 10**8)  # seconds: no other program has just these
+    # The end of the terminal ends what does not ignore it, whatever the agent does.
+    report, log = await agent.run(f"trap '' HUP; (sleep 600; echo never) & sleep {left} & echo done")
     assert (report.exit_code, log) == (0, b"done\n")
+    assert not [row.pid for row in table().values() if str(left).encode() in arguments(row.pid)]
 
 
 async def test_a_running_task_cannot_be_deleted(agent):
