@@ -55,19 +55,19 @@ def test_every_run_ends_over_a_postgresql_that_is_slow_now_and_then_and_loses_an
 
 
 @pytest.mark.parametrize(
-    ("worse", "how"),
+    ("worse", "how", "words"),
     [
-        (planted_stores.acts_before_commit, {}),
-        (planted_stores.starts_twice, {}),
+        (planted_stores.acts_before_commit, {}, "no instance answers for it"),
+        (planted_stores.starts_twice, {}, "was started 2 times"),
         # Whoever starts anew is told everything again: without deaths, what is not heard was lost.
-        (planted_stores.loses_wakes, {"deadly": False, "slow": 0.5}),
+        (planted_stores.loses_wakes, {"deadly": False, "slow": 0.5}, "lies unread since"),
     ],
 )
 def test_a_planted_bug_is_found_within_a_few_stories(
-    tmp_path: Path, worse: Callable[[Path], type[Store]], how: dict[str, Any]
+    tmp_path: Path, worse: Callable[[Path], type[Store]], how: dict[str, Any], words: str
 ):
-    found = (tell(seed, tmp_path / f"{seed}", store=worse, **how).broken for seed in range(12))
-    assert any(found)
+    told = (tell(seed, tmp_path / f"{seed}", store=worse, **how).broken for seed in range(12))
+    assert any(words in one for broken in told for one in broken)
 
 
 ONE_BUSY = "(SELECT id FROM instance WHERE status = 'busy' LIMIT 1)"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from dstack.control.snapshots import Snapshot
 from dstack.model.offer import Offer
@@ -19,6 +20,7 @@ from dstack.server.store.migrate import upgrade
 from dstack.server.store.news import News
 from dstack.server.store.servers import Member
 from dstack.server.store.store import Store
+from dstack.server.store.tables import server
 from support import builders, postgres
 from support.ledger import SqlLedger
 from support.slow_databases import SlowDatabase
@@ -28,6 +30,7 @@ from support.watching import VirtualDatabase, set_clock
 
 pytestmark = pytest.mark.timeout(600)  # of a busy machine; a story takes some seconds
 TURN_S = 40.0  # longer than a claim holds
+LATE_S = 60.0  # longer than a beat and a pause on the slowest database here
 
 
 class VerySlow(SlowDatabase):
@@ -73,6 +76,10 @@ async def _beating(url: str) -> None:
         # Not in step: one looks just when the other's lease is over and its next transaction has not begun.
         await asyncio.sleep(2.0)
     await asyncio.sleep(120.0)
+    assert not [one for one in beats if one.done()]
+    async with database.read() as connection:
+        seen = (await connection.execute(select(server.c.last_seen).order_by(server.c.id))).scalars().all()
+    assert [clock.now() - at < LATE_S for at in seen] == [True, True], "both have said so, again and again"
     for one in beats:
         one.cancel()
     await asyncio.gather(*beats, return_exceptions=True)

@@ -151,7 +151,7 @@ async def test_terminating_ends_the_tasks_that_run_there(running_backend: Backen
     client = AgentClient(await running_backend.agent_connect(wish.token, created.data))
     task = new_id()
     await client.put_task(TaskSpec(id=task, name="t", script="echo $$; exec sleep 600"))
-    pid = int((await client.logs(task, 0, 10)).data)
+    pid = int((await client.logs(task, 0, 60)).data)
     await client.aclose()
     await terminate(running_backend, wish.token, created)
     assert not running(pid)

@@ -15,6 +15,8 @@ from dstack.server.store.news import EVERYTHING, MANY, News, payloads
 from support import postgres
 
 PATIENCE_S = 30.0
+# Those of this database, and not autovacuum, which comes when it likes.
+OTHERS = "pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend'"
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +111,7 @@ async def test_after_a_broken_connection_everything_counts_as_missed_and_news_go
     a, b = Server(url, "a"), Server(url, "b")
     async with listening(a, b):
         connection = await asyncpg.connect(url.replace("+asyncpg", ""))
-        others = "pid <> pg_backend_pid() AND datname = current_database()"
-        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
+        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OTHERS}"
         assert await connection.fetch(ended)
         await connection.close()
         await b.until_missed(3)  # when it broke, and when it was there again
@@ -141,9 +142,8 @@ async def test_a_database_that_is_away_is_told_once_and_so_is_its_return(
 async def test_what_is_told_while_the_connection_breaks_is_heard_when_it_is_there_again(url: str):
     a, b = Server(url, "a"), Server(url, "b")
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
-    others = "pid <> pg_backend_pid() AND datname = current_database()"
     async with listening(a):
-        own = await connection.fetchval(f"SELECT pid FROM pg_stat_activity WHERE {others}")
+        own = await connection.fetchval(f"SELECT pid FROM pg_stat_activity WHERE {OTHERS}")
         async with listening(b):
             a.news.alone = False
             await connection.fetch("SELECT pg_terminate_backend($1)", own)
