@@ -37,7 +37,7 @@ class Machine:
         created = await self.backend.create_instance(InstanceOrder(TOKEN, offer, "i", "p", "f"))
         assert isinstance(created, Created)
         client = AgentClient(await self.backend.agent_connect(TOKEN, created.data))
-        script = f"trap '' TERM; echo $$ > {self.pid_file}; while true; do sleep 600; done"
+        script = f"trap '' TERM HUP; echo $$ > {self.pid_file}; while true; do sleep 600; done"
         await client.put_task(TaskSpec(id="job", name="t", runtime="process", script=script))
         async with asyncio.timeout(PATIENCE_S):
             while not (self.pid_file.exists() and self.pid_file.read_text().strip()):
@@ -73,6 +73,10 @@ async def test_what_a_dead_holder_left_goes_too(tmp_path: Path):
     job = await machine.run_a_job()
     holder = int(Path(f"/proc/{job}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(holder, signal.SIGKILL)
+    async with asyncio.timeout(PATIENCE_S):
+        while alive(holder):
+            await asyncio.sleep(0.02)
+    assert alive(job), "the end of its terminal, which came first, is nothing to it"
     assert await machine.backend.terminate_instance(TOKEN, None) == Terminated()
     assert not alive(job)
 

@@ -20,6 +20,7 @@ from .conftest import no_offers
 
 NOW = builders.T0
 ROUNDS = 40
+PATIENCE_S = 60.0
 EXPANSION = (
     "ALTER TABLE instance ADD COLUMN of_the_future VARCHAR",
     "ALTER TABLE host_link ADD COLUMN of_the_future BIGINT NOT NULL DEFAULT 0",
@@ -43,30 +44,36 @@ async def expand(url: str) -> None:
 async def test_a_server_works_on_while_a_newer_one_migrates_and_may_start_again(ledger: SqlLedger, url: str):
     row = builders.instance()
     await ledger.add(row, NOW)
-    halfway = asyncio.Event()
+    halfway, expanded = asyncio.Event(), asyncio.Event()
 
-    async def work() -> None:
-        for n in range(1, ROUNDS + 1):
+    async def work() -> int:
+        n, after = 0, 0
+        while after < ROUNDS // 2:
+            n += 1
+            after += expanded.is_set()
             claim, current = (await ledger.claim(NOW))[row.ref], await ledger.get(row.ref)
             change = Change(row.ref, current.version, {"busy_blocks": n})
             done = Decision(row.ref, current.version, changes=(change,), wake_at=NOW)
             assert (await ledger.commit((claim, done), now=NOW)).accepted
             if n == ROUNDS // 2:
                 halfway.set()
+        return n
 
     async def migrate_meanwhile() -> None:
         await halfway.wait()
         await expand(url)
+        expanded.set()
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(work())
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+        working = group.create_task(work())
         group.create_task(migrate_meanwhile())
-    assert (await ledger.get(row.ref)).busy_blocks == ROUNDS
+    rounds = working.result()
+    assert (await ledger.get(row.ref)).busy_blocks == rounds
 
     assert await upgrade(url) is False
     again = SqlLedger(Store(Database(url), no_offers))
     try:
-        assert (await again.get(row.ref)).busy_blocks == ROUNDS
+        assert (await again.get(row.ref)).busy_blocks == rounds
         assert row.ref in await again.claim(NOW)
         assert await again.store.take_links("server-a", [row.id])
     finally:
