@@ -8,6 +8,7 @@ from e2e.sim.conftest import Cloud, fleet, task
 from support.product import Product, eventually
 
 GONE_S = 90.0
+TAKEN_S = 4  # the job runs by then, however busy the machine is
 
 
 def test_without_capacity_the_next_offer_is_taken_and_the_first_is_named(product: Product, sim: Callable[..., Cloud]):
@@ -39,7 +40,7 @@ def test_a_run_with_retry_waits_for_capacity(product: Product, sim: Callable[...
 
 
 def test_an_interrupted_spot_run_is_submitted_again(product: Product, sim: Callable[..., Cloud]):
-    cloud = sim(pretend={"duration": 3}, failures=[{"kind": "preemption", "after": 1, "times": 1}])
+    cloud = sim(pretend={"duration": TAKEN_S + 2}, failures=[{"kind": "preemption", "after": TAKEN_S, "times": 1}])
     fleet(product, "cloud", nodes="0..1", spot_policy="spot")
     file = task(product, "job", spot_policy="spot", retry={"on_events": ["interruption"], "duration": "5m"})
     product.cli("apply", "-f", file, "-y", "-d").ok()
@@ -50,7 +51,7 @@ def test_an_interrupted_spot_run_is_submitted_again(product: Product, sim: Calla
 
 
 def test_an_interrupted_run_without_retry_fails_with_the_reason(product: Product, sim: Callable[..., Cloud]):
-    sim(pretend={"duration": 60}, failures=[{"kind": "preemption", "after": 1}])
+    sim(pretend={"duration": 60}, failures=[{"kind": "preemption", "after": TAKEN_S}])
     fleet(product, "cloud", nodes="0..1", spot_policy="spot")
     said = product.cli("apply", "-f", task(product, "job", spot_policy="spot"), "-y")
     assert said.code == 1 and "took the spot instance back" in said.text
