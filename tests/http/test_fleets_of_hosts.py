@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dstack.backends.sim.config import Pretence
 from dstack.clock import WallClock
 from dstack.model.host import Finding
 from dstack.server.app import running
@@ -21,12 +22,13 @@ from support.http_api import Api, client_of, ended, gone, reached, task, watched
 KEYS, OTHER = new_key_pair("ours"), new_key_pair("others")
 NO_SUDO = Finding(check="sudo", state="failed", message="sudo asks for a password", remedy="visudo")
 DEADLINE_S = 30.0
+LASTING = Pretence(duration=3600.0)  # a job that a test has to find running still runs however busy this machine is
 
 
 @pytest.fixture
 async def hosts() -> PretendHosts:
     network = {f"10.0.0.{n}": pretend_host(f"h{n}", KEYS.private, f"10.0.0.{n}/24") for n in (1, 2, 3)}
-    return PretendHosts(network, WallClock())
+    return PretendHosts(network, WallClock(), LASTING)
 
 
 @pytest.fixture
@@ -196,7 +198,7 @@ async def test_a_host_that_goes_away_is_unreachable_and_its_job_goes_on(api: Api
     hosts.mend("10.0.0.1")
     await until(api, fleet["id"], lambda f: not f["instances"][0]["unreachable"])
     run = await api.call("runs/get", {"run_name": "train"})
-    assert run["status"] in ("running", "done")
+    assert run["status"] == "running"
 
 
 async def test_a_run_tells_that_its_host_does_not_answer_until_it_does(api: Api, hosts: PretendHosts) -> None:
@@ -297,7 +299,8 @@ async def test_a_run_that_waits_for_a_host_says_what_keeps_it_from_the_others(ap
     answer = await until_waits(api, "second", "lab-1 to be set up")
     assert answer == "lab-1 to be set up; lab-0: busy: it runs another job; lab-1: setup: the host is not set up yet"
     hosts.network["10.0.0.2"].may_be_looked_at.set()
-    assert (await ended(api, "second"))["status"] == "done"
+    second = await reached(api, "second", "running")
+    assert second["latest_job_submission"]["job_provisioning_data"]["x_instance"] == "lab-1"
 
 
 async def test_a_run_of_two_nodes_on_hosts_without_a_common_network_is_told_so(api: Api, hosts: PretendHosts) -> None:

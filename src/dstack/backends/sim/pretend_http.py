@@ -169,12 +169,12 @@ def _events(agent: PretendAgent, request: _Request) -> _Later:
 
 
 def _logs(agent: PretendAgent, request: _Request, task_id: str) -> _Answer | _Later:
-    task = agent.find(task_id)
-    if task is None:
-        return _refusal(404, "not_found", f"there is no task {task_id}")
     offset = int(request.number("offset"))
 
     def look(last: bool) -> _Answer | None:
+        task = agent.find(task_id)  # each time: an agent that began anew meanwhile does not know it any more
+        if task is None:
+            return _refusal(404, "not_found", f"there is no task {task_id}")
         data = task.log.encode()[offset : offset + wire.MAX_LOG_CHUNK]
         if not data and not task.ended and not last:
             return None
