@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from typing import Any
@@ -145,12 +146,16 @@ def test_local_files_are_uploaded_and_named_by_their_hash(cli: Cli, server: Wire
     server.on("/api/files/upload_archive", {"id": wire.an_id(40), "hash": "x"})
     planned(server)
     assert cli.run("plan", "-f", "sub/files.yml").code == 0
-    assert b"print('hi')" in server.requests[1].raw
+    sent = server.requests[1].raw
+    assert b"print('hi')" in sent
     assert cli.run("plan", "-f", "sub/files.yml").code == 0
     for body in server.bodies("runs/get_plan"):
         [archive] = body["run_spec"]["file_archives"]
         assert (archive["id"], archive["path"]) == (wire.an_id(40), ".")
     assert len([one for one in server.requests if one.path.endswith("upload_archive")]) == 1
+    [name] = {body["hash"] for body in server.bodies("/api/files/get_archive_by_hash")}
+    [data] = [part.partition(b"\r\n\r\n")[2] for part in sent.split(b"\r\n--") if name.encode() in part]
+    assert hashlib.sha256(data).hexdigest() == name
 
 
 def test_a_project_without_fleets_is_told_how_to_make_one(cli: Cli, server: WireServer):

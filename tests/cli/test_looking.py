@@ -127,7 +127,8 @@ def test_a_gateway_with_several_replicas_has_a_row_for_each(cli: Cli, server: Wi
 @pytest.mark.parametrize(("command", "noun"), [("volume", "volumes"), ("gateway", "gateways")])
 def test_what_is_not_there_is_told(cli: Cli, server: WireServer, command: str, noun: str):
     server.on(f"{noun}/get", NOT_FOUND)
-    assert cli.run(command, "get", "x").code == 1
+    result = cli.run(command, "get", "x")
+    assert (result.code, result.err) == (1, "error: Volume x not found\n")
 
 
 def test_a_run_of_several_jobs_has_a_row_for_each(cli: Cli, server: WireServer):

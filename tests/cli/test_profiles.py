@@ -64,8 +64,8 @@ def test_a_wrong_parameter_of_a_profile_is_told(cli: Cli):
     cli.write(".dstack/profiles.yml", "profiles:\n- name: cheap\n  max_pricee: 1\n")
     result = cli.run("plan", "-f", "task.dstack.yml", "--profile", "cheap")
     assert result.code == 1
-    assert "max_pricee" in result.err
-    assert "max_price" in result.err
+    assert "max_pricee: unknown key" in result.err
+    assert "did you mean `max_price`?" in result.err
 
 
 def test_fleets_use_the_profile_that_holds_too(cli: Cli, server: WireServer):

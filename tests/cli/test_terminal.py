@@ -26,7 +26,7 @@ def stoppable(server: WireServer, *, last: str = "terminated", message: str = "s
     stopped = threading.Event()
 
     def end(_: object) -> dict:
-        stopped.wait(15)
+        stopped.wait(60)
         return {"run": wire.run(last, message=message), "seen": 2}
 
     def stop(_: object) -> None:

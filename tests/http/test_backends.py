@@ -14,7 +14,7 @@ from dstack.server.app import running
 from dstack.server.services import backends_file
 from dstack.server.services.rows import insert_rows
 from dstack.server.settings import Rules, Settings
-from dstack.server.store.tables import project
+from dstack.server.store.tables import backend, project
 from support import builders
 from support.http_api import Api, fleet, under
 
@@ -167,6 +167,9 @@ async def test_a_backend_with_instances_cannot_be_deleted(api: Api) -> None:
 
 async def test_configurations_are_not_readable_in_the_database(api: Api) -> None:
     await api.call("backends/create", SIM | {"offers": [{"instance_type": "canary-4711", "price": 1}]})
+    async with api.parts.database.read() as connection:
+        stored = (await connection.execute(select(backend))).one()
+    assert stored.type == "sim" and b"canary-4711" not in stored.config
     folder = api.parts.settings.sqlite_path.parent
     assert not any(b"canary-4711" in file.read_bytes() for file in folder.iterdir())
 

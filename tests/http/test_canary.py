@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
 import pytest
 
 from dstack.server.journal import Json
-from support.http_api import Api, ended, fleet, reached, task
+from support.http_api import DEADLINE_S, Api, ended, fleet, reached, task
 
 CANARY = "canary-b7f3-4711"
 
@@ -24,7 +25,7 @@ async def test_a_canary_shows_nowhere_while_its_job_runs_nor_after_it(
     answers = [await live.call("runs/get_plan", {"run_spec": spec})]
     answers.append(await live.call("runs/apply", {"plan": {"run_spec": spec}}))
     run = await reached(live, "canary", "running")
-    assert await follow_until(live, run["latest_job_submission"]["id"], "the secret came")
+    await until_logged(live, run["latest_job_submission"]["id"], "the secret came")
     assert command_lines_with(CANARY) == []
     answers += await everything(live, run["id"])
     await live.call("runs/stop", {"runs_names": ["canary"], "abort": False})
@@ -59,14 +60,14 @@ async def everything(api: Api, run_id: str) -> list:
     ]
 
 
-async def follow_until(api: Api, job_submission_id: str, text: str) -> bool:
-    """Whether the log holds the text; it is waited for, woken by the server."""
-    while True:
-        seen = api.parts.changes.seq([f"log:{job_submission_id}"])
-        path = api.parts.settings.data_dir / "logs"
-        if files_with(path, text):
-            return True
-        await api.parts.changes.wait(seen, [f"log:{job_submission_id}"], 30)
+async def until_logged(api: Api, job_submission_id: str, text: str) -> None:
+    """Return when the log holds the text; TimeoutError after a while."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            seen = api.parts.changes.seq([f"log:{job_submission_id}"])
+            if files_with(api.parts.settings.data_dir / "logs", text):
+                return
+            await api.parts.changes.wait(seen, [f"log:{job_submission_id}"], 30)
 
 
 def command_lines_with(text: str) -> list[str]:
@@ -101,9 +102,11 @@ async def test_a_canary_is_in_no_line_of_the_log_as_json(live: Api) -> None:
     try:
         await live.call("secrets/create_or_update", {"name": "KEY", "value": CANARY})
         await live.call("fleets/apply", {"plan": {"spec": fleet()}})
-        env = {"KEY": "${{ secrets.KEY }}", "ABSENT": "${{ secrets.absent }}"}
-        await live.call("runs/apply", {"plan": {"run_spec": task("true", name="t", env=env)}})
-        await ended(live, "t")
+        env = {"KEY": "${{ secrets.KEY }}"}
+        for name, more, status in (("gets", {}, "done"), ("misses", {"ABSENT": "${{ secrets.absent }}"}, "failed")):
+            spec = task('test "$KEY" = "canary-b7f3-$((4000 + 711))"', name=name, env=env | more)
+            await live.call("runs/apply", {"plan": {"run_spec": spec}})
+            assert (await ended(live, name))["status"] == status
     finally:
         root.removeHandler(keeper)
         root.setLevel(level)

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from dstack.server.routes import install
 from dstack.server.routes.document import undescribed
 from support import own_document
-from support.http_api import Api
+from support.http_api import Api, task
 from support.product import ROOT
 
 PROJECT = ROOT / "docs" / "reference" / "openapi.json"
@@ -71,7 +71,8 @@ def test_an_answer_that_differs_from_the_document_is_found(body: dict[str, Any],
 
 
 async def test_a_status_that_nobody_knows_is_found(api: Api) -> None:
-    runs = await api.raw("/api/runs/list", {})
-    wrong = httpx.Response(200, json=[{"status": "sleeping"}], request=runs.request)
-    with pytest.raises(AssertionError):
+    await api.call("runs/apply", {"plan": {"run_spec": task("true", name="t1")}})
+    right = await api.raw("/api/runs/list", {})
+    wrong = httpx.Response(200, json=[right.json()[0] | {"status": "sleeping"}], request=right.request)
+    with pytest.raises(AssertionError, match="'sleeping' is not one of"):
         own_document.check(wrong)

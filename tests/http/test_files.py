@@ -33,7 +33,8 @@ async def test_an_archive_with_another_hash_is_refused_and_not_kept(api: Api) ->
 
 
 async def test_a_name_that_is_no_hash_is_refused(api: Api) -> None:
-    await upload(api, name="../../etc/passwd", status=400)
+    answer = await upload(api, name="../../etc/passwd", status=400)
+    assert answer["detail"][0]["msg"] == "The archive's hash is not a SHA-256 in lower-case hex"
 
 
 async def test_an_archive_above_the_limit_is_refused(api: Api) -> None:

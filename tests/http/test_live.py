@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+from pathlib import Path
 
 from sqlalchemy import insert
 
@@ -14,6 +16,12 @@ from dstack.server.services.rows import change_rows
 from dstack.server.store.commit import wake
 from dstack.server.store.tables import job_metric
 from support.http_api import Api, ended, fleet, reached, task, watched
+
+
+async def log_of(live: Api, submission_id: str) -> bytes:
+    """The whole log of a job that is over."""
+    lines = (await live.raw("logs/follow", {"job_submission_id": submission_id})).text.splitlines()
+    return b"".join(base64.b64decode(json.loads(line).get("data", "")) for line in lines)
 
 
 async def test_a_task_runs_and_its_log_and_exit_code_are_told(live: Api) -> None:
@@ -72,14 +80,18 @@ async def test_a_scheduled_task_runs_at_its_time_and_then_waits_for_the_next(liv
     assert (await ended(live, "t1"))["status_message"] == "stopped"
 
 
-async def test_two_nodes_of_a_task_start_together_and_know_each_other(live: Api) -> None:
+async def test_two_nodes_of_a_task_start_together_and_know_each_other(live: Api, tmp_path: Path) -> None:
     await live.call("fleets/apply", {"plan": {"spec": fleet(placement="cluster")}})
-    commands = 'test "$DSTACK_NODES_NUM $(echo "$DSTACK_NODES_IPS" | wc -l)" = "2 2" && exit "$DSTACK_NODE_RANK"'
-    await live.call("runs/apply", {"plan": {"run_spec": task(commands, name="t1", nodes=2)}})
+    # Who opens a pipe waits for its other end: of nodes that start one after the other the first would never go on.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    know = 'echo "$DSTACK_NODE_RANK of $DSTACK_NODES_NUM, $(echo "$DSTACK_NODES_IPS" | wc -l) addresses"'
+    meet = f'if [ "$DSTACK_NODE_RANK" = 0 ]; then echo met > {pipe}; else cat {pipe}; fi'
+    await live.call("runs/apply", {"plan": {"run_spec": task(know, meet, name="t1", nodes=2)}})
     run = await ended(live, "t1")
-    assert (run["status"], run["termination_reason"]) == ("failed", "job_failed")
+    assert run["status"] == "done"
     last = [job["job_submissions"][-1] for job in run["jobs"]]
-    assert last[1]["exit_status"] == 1
+    assert [await log_of(live, one["id"]) for one in last] == [b"0 of 2, 2 addresses\n", b"1 of 2, 2 addresses\nmet\n"]
     assert len({one["job_provisioning_data"]["x_instance"] for one in last}) == 2
 
 

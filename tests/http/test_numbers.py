@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from dstack.server.journal import Json
-from dstack.server.store.tables import act
+from dstack.server.store.tables import TABLES, act
 from support.http_api import Api, ended, fleet, task
 
 PAGE = Path(__file__).parents[2] / "docs" / "guides" / "operating.md"
@@ -60,7 +60,6 @@ async def test_the_work_of_the_engine_is_counted(live: Api) -> None:
     assert found["dstack_engine_turn_seconds_count"] >= 1
     assert found['dstack_host_links{state="up"}'] == 1
     assert found["process_resident_memory_bytes"] > 1e6
-    assert found["dstack_event_loop_lag_seconds_count"] >= 0
 
 
 async def test_the_log_tells_each_event_and_act_at_debug_with_their_ids(
@@ -91,14 +90,18 @@ async def test_no_series_tells_but_when_the_process_began(live: Api) -> None:
 async def test_what_waits_is_counted_with_its_age(api: Api) -> None:
     await api.call("runs/apply", {"plan": {"run_spec": task("true", name="t")}})
     now = api.parts.clock.now()
+    async with api.parts.database.write() as connection:
+        for each in TABLES.values():
+            await connection.execute(update(each).values(due_at=now + 1000))
+        await connection.execute(update(TABLES["run"]).values(due_at=now - 100))
     row = {"token": "t", "kind": "job", "resource_id": "j", "verb": "stop_task", "payload": "{}", "attempts": 3}
     async with api.parts.database.write() as connection:
         await connection.execute(insert(act).values(**row, created_at=now - 100, due_at=now + 100))
     found = await numbers(api)
     assert found['dstack_acts{state="retrying",verb="stop_task"}'] == 1
     assert found['dstack_act_oldest_seconds{verb="stop_task"}'] >= 100
-    assert found["dstack_engine_due"] >= 1
-    assert found["dstack_engine_due_lag_seconds"] >= 0
+    assert found["dstack_engine_due"] == 1
+    assert 100 <= found["dstack_engine_due_lag_seconds"] < 1000
     assert found['dstack_queue_length{project_name="main"}'] == 1
     assert found['dstack_orphans{status="quarantined"}'] == 0
     assert found["dstack_database_wait_seconds"] == 0

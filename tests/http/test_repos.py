@@ -87,6 +87,6 @@ async def test_a_run_takes_local_changes_of_its_own_repository_alone(api: Api) -
     name = hashlib.sha256(data).hexdigest()
     brought = spec("r") | {"repo_id": "lab", "repo_data": REMOTE, "repo_code_hash": name}
     for repo_id, status in (("other", 400), ("lab", 200)):
-        await api.raw("repos/upload_code", params={"repo_id": repo_id}, files={"file": (name, data)})
+        await api.call("repos/upload_code", params={"repo_id": repo_id}, files={"file": (name, data)})
         answer = await api.call("runs/apply", {"plan": {"run_spec": brought}, "force": False}, status=status)
         assert status == 200 or "local changes of repo lab" in answer["detail"][0]["msg"]
