@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dstack.control.decide import decide
-from dstack.control.kernel import Decision
+from dstack.control.kernel import Decision, Probe
 from dstack.model.instance import Instance
 from dstack.model.job import Job
 from dstack.model.row import Ref
@@ -84,7 +84,14 @@ class TrustingLinks(Links):
         return True
 
 
-class TrustsAddresses(Server):
+class Unanswered(Server):
+    """Providers do not answer when they are asked about one machine: that it is gone is learned from two lists."""
+
+    def _probe(self, probe: Probe) -> None:
+        pass
+
+
+class TrustsAddresses(Unanswered):
     links_class = TrustingLinks
 
     def _host(self, job: Job) -> Host | None:

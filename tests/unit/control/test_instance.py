@@ -9,12 +9,14 @@ from dstack.control.kernel import Decision, Pending
 from dstack.control.run.decide import queue_ref
 from dstack.control.snapshots import InstanceSnapshot
 from dstack.model.fleet import Fleet, FleetStatus
+from dstack.model.host import Hop, RemoteHost
 from dstack.model.instance import Instance, InstanceStatus
 from dstack.model.instance import InstanceTerminationReason as Reason
 from dstack.model.job import Job
 from dstack.model.observation import (
     CreateFailed,
     Gone,
+    HostTrouble,
     InstanceCreated,
     LinkDown,
     LinkUp,
@@ -76,7 +78,11 @@ def test_a_created_machine_is_paid_for_and_awaited():
     i = ordered()
     d = decided(i, InstanceCreated(data=data()))
     assert changed(d, i) == {"data": data(), "started_at": T0}
-    assert d.wake_at == T0 + 600
+    assert d.wake_at == T0 + 60
+
+
+def test_a_machine_that_is_awaited_is_looked_at_when_its_time_is_over():
+    assert decided(ordered(data=data(), started_at=T0 - 580, provisioning_deadline=T0 + 20)).wake_at == T0 + 20
 
 
 def test_a_linked_machine_without_jobs_idles_from_now_on():
@@ -187,6 +193,30 @@ def test_a_machine_that_stops_answering_is_given_time_and_its_provider_is_asked(
     }
     assert [p.verb for p in d.probes] == ["describe_instance"]
     assert j.ref in d.wakes
+
+
+@pytest.mark.parametrize(("silent_s", "asked", "again_s"), [(59.0, [], 1.0), (60.0, ["describe_instance"], 60.0)])
+def test_a_new_machine_that_is_silent_for_a_minute_is_asked_for_at_its_provider(
+    silent_s: float, asked: list[str], again_s: float
+):
+    i = ordered(data=data(), started_at=T0 - silent_s)
+    d = decided(i)
+    assert [p.verb for p in d.probes] == asked
+    assert d.wake_at == T0 + again_s
+
+
+def test_neither_what_was_not_made_yet_nor_a_host_of_ones_own_is_asked_for():
+    own = ordered(data=data(), started_at=T0 - 600, remote=RemoteHost(hop=Hop(hostname="10.0.0.1", user="me")))
+    for i in (ordered(), own):
+        assert decided(i).probes == ()
+
+
+def test_what_the_provider_says_of_a_silent_machine_is_kept_until_it_answers():
+    i = ordered(data=data(), started_at=T0 - 600)
+    kept = changed(decided(i, HostTrouble(message="no IP address is left")), i)
+    assert kept == {"unreachable_message": "no IP address is left"}
+    answers = changed(decided(i.replace(**kept), LinkUp(host=host())), i.replace(**kept))
+    assert answers["unreachable_message"] is None
 
 
 @pytest.mark.parametrize("backend", ["local", "ssh"])

@@ -9,6 +9,7 @@ from dstack.control.instance.remarks import report_text
 from dstack.control.kernel import Decision, Draft
 from dstack.control.policy import backoff, idle
 from dstack.control.policy.deadlines import (
+    FIRST_PROBE_S,
     INSTANCE_CREATE_S,
     INSTANCE_UNREACHABLE_S,
     RECHECK_S,
@@ -50,8 +51,14 @@ def decide(s: InstanceSnapshot, now: float) -> Decision:
 
 
 def _ask_provider(d: Draft[Instance]) -> float | None:
-    """While the machine does not answer, its provider is asked whether it still exists."""
-    if d.row.unreachable_since is None or d.row.status is InstanceStatus.TERMINATING:
+    """While the machine does not answer, or not yet, its provider is asked whether it still exists."""
+    instance = d.row
+    if instance.status is InstanceStatus.PROVISIONING:
+        if instance.started_at is None or instance.linked or instance.remote is not None:
+            return None
+        if d.now < instance.started_at + FIRST_PROBE_S:
+            return instance.started_at + FIRST_PROBE_S
+    elif instance.unreachable_since is None or instance.status is InstanceStatus.TERMINATING:
         return None
     d.probe("describe_instance", now=d.now)
     return d.now + UNREACHABLE_PROBE_S

@@ -65,7 +65,7 @@ def _of_link(d: Draft[Instance], facts: Facts, seen: Observation) -> bool:
         case HostUnfit(report=report):
             d.set(report=report)
         case HostTrouble(message=message):
-            if d.row.unreachable_since is not None:
+            if not d.row.linked:
                 d.set(unreachable_message=message)
         case _:
             return False

@@ -8,6 +8,7 @@ RECHECK_S = 3600.0
 INSTANCE_CREATE_S = 600.0
 INSTANCE_LINK_S = 600.0
 INSTANCE_UNREACHABLE_S = 1200.0
+FIRST_PROBE_S = 60.0  # a new machine that is silent for so long is asked for at its provider: it may be gone already
 UNREACHABLE_PROBE_S = 60.0  # between questions to the provider about a machine that does not answer
 
 JOB_START_S = 600.0
