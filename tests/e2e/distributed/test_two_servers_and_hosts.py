@@ -17,7 +17,7 @@ from support.several import Servers, counted, several
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
 PATIENCE_S = 90.0
-TAKEOVER_S = 60.0  # 15 on a machine with nothing else to do: `bench/several_servers.py`
+TAKEOVER_S = 30.0  # 15 on a machine with nothing else to do: `bench/several_servers.py`
 STOP = "/var/tmp/stop"
 COUNT = 'n=0; while [ ! -e /stop/now ]; do n=$((n+1)); echo "line $n"; sleep 0.1; done; echo "end $n"'
 

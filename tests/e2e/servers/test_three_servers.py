@@ -13,7 +13,7 @@ from support.product import eventually
 from support.several import PATIENCE_S, Servers, counted, several
 
 HOSTS = 3
-TAKEOVER_S = 60.0  # 15 on a machine with nothing else to do: `bench/several_servers.py`
+TAKEOVER_S = 30.0  # 15 on a machine with nothing else to do: `bench/several_servers.py`
 RUNS = [f"count-{n}" for n in range(HOSTS)]
 
 
