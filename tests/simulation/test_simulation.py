@@ -13,6 +13,8 @@ from simulation import planted
 # 1020: a gang whose clean-up was long was taken for healthy, and its run was retried for ever.
 REGRESSIONS = (1020,)
 SMALL = {"jobs": 12, "hours": 0.5}
+# 30 is the first in which a write that is not guarded shows; the others are for the day when the scenario changes.
+SEEDS = (30, *range(60))
 NEEDS = {"lying-cloud": ["deaf-agent"]}  # the cloud is asked about a machine whose agent is silent
 
 
@@ -95,13 +97,13 @@ def test_an_unknown_fault_is_refused_with_the_names_of_those_that_exist():
 )
 def test_a_planted_bug_is_found_within_a_few_seeds(worse: dict, words: str):
     worse = {"faults": ALL} | worse
-    told = (Simulation(seed, **SMALL, **worse).run().broken for seed in range(60))
+    told = (Simulation(seed, **SMALL, **worse).run().broken for seed in SEEDS)
     assert any(words in one for broken in told for one in broken)
 
 
 def test_a_seed_that_breaks_is_told_in_a_few_steps():
     how = {"world": planted.WritesUnguarded, **SMALL}
-    seed = next(s for s in range(60) if Simulation(s, **how).run().broken)
+    seed = next(s for s in SEEDS if Simulation(s, **how).run().broken)
     whole = Simulation(seed, **how).run()
     short, plays = shrink(seed, **how)
     assert short.broken
