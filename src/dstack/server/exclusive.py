@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,9 +68,8 @@ def _held(lock: Path, message: str, hint: str, says: str = "") -> Iterator[None]
         except OSError:
             raise DstackError(message, hint=hint) from None
         with contextlib.suppress(OSError):  # a full disk is told by whoever needs one
-            file.truncate(0)
-            file.write(says)
-            file.flush()
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), says.encode())  # not buffered: closing the file would try it again
         yield
 
 
