@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -20,6 +21,8 @@ from dstack.server.store.commit import Committed
 from dstack.server.store.store import Store
 from dstack.server.store.tables import TABLES
 
+PROVIDERS_S = 5.0  # is how long a provider takes to make a machine
+
 
 def acts_before_commit(cloud: Path) -> type[Store]:
     """The machine is made first and recorded after: a crash between the two loses it."""
@@ -31,6 +34,7 @@ def acts_before_commit(cloud: Path) -> type[Store]:
                 for create in one.creates:
                     if isinstance(create.row, Instance) and machines.get(create.row.token) is None:
                         machines.put(_machine(create.row, now))
+                        await asyncio.sleep(PROVIDERS_S)
             return await super().commit(batch, now)
 
     return ActsBeforeCommit

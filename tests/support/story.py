@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,19 +95,22 @@ def tell(
     store: Callable[[Path], type[Store]] = lambda _: Store,
     database: type[Database] = VirtualDatabase,
     minutes: float = 6.0,
+    deaths: int = 0,
+    points: Sequence[str] = (),
     slow: float = SLOW,
     deadly: bool = True,
     weather: bool = False,
 ) -> Told:
     """Play a seed in a new folder; two servers on an empty PostgreSQL, one on SQLite.
 
-    `store` makes worse stores, `database` is that of the servers, `slow` is the share of slow commits, `deadly`:
-    servers die at all; `weather`: PostgreSQL is slow for a while now and then, and loses answers to commits.
+    Servers die for `minutes`, and on until there were `deaths` of them, at one of `points` where they are given, and
+    at some instant; `deadly`: they die at all. `store` makes worse stores, `database` is that of the servers, `slow` is
+    the share of slow commits; `weather`: PostgreSQL is slow for a while now and then, and loses answers to commits.
     """
     if database_url is not None:
         asyncio.run(set_clock(database_url))
     random.seed(seed)  # pauses between tries are shaken by the global source
-    how = _How((store(folder / "cloud"), database), minutes * MINUTE, slow, deadly, weather)
+    how = _How((store(folder / "cloud"), database), minutes * MINUTE, deaths, points, slow, deadly, weather)
     story = _Story(seed, folder, database_url, how)
     return in_virtual_time(story.play(), outside=database_url is not None)
 
@@ -126,6 +129,8 @@ def settings_of(home: Path, cloud: Path, sim: dict[str, Any], **settings: Any) -
 class _How:
     classes: tuple[type[Store], type[Database]]
     until_s: float
+    deaths: int
+    points: Sequence[str]
     slow: float
     deadly: bool
     weather: bool
@@ -163,12 +168,17 @@ class _Story:
 
     # Servers.
 
+    @property
+    def _dying(self) -> bool:
+        """Lives that begin now are not the last ones."""
+        return virtual_loop().time() < self._until_s or self.told.deaths.total() < self._how.deaths
+
     async def _lives(self, name: str, settings: Settings, loop: VirtualLoop) -> None:
         chance = random.Random(f"{self.told.seed} {name}")
         clock = VirtualClock(loop, chance.uniform(-3, 3) if self._url else 0.0)
         weather = Weather(self.told.seed, name, self._until_s) if self._how.weather else None
         while not self._finished.is_set():
-            last = not self._how.deadly or loop.time() >= self._until_s
+            last = not self._how.deadly or not self._dying
             fate = self._fate(chance)
             fate.armed = not last
             longest_s = SETTLE_S * 4 if last else chance.uniform(5, LONGEST_LIFE_S)
@@ -186,6 +196,8 @@ class _Story:
 
     def _fate(self, chance: random.Random) -> Fate:
         how = {"looked": self._watch.look, "slow_s": lambda: self._slow_s(chance), "buried": self._buried}
+        if self._how.points:
+            return Fate(*self._how.points, count=chance.randint(1, 3), **how)
         if chance.random() < 0.3:
             return Fate(chance.choice(COMMON), count=chance.randint(1, 30), **how)
         return Fate(*chance.sample(RARE, DANGERS), count=chance.randint(1, 3), **how)
@@ -307,7 +319,7 @@ class _Story:
         deadline = max(loop.time(), self._until_s) + SETTLE_S
         while not self._watch.broken:
             rest = await left()
-            if not rest and loop.time() >= self._until_s:
+            if not rest and not self._dying:
                 return True
             if loop.time() > deadline:
                 self.told.broken.append(f"not over when it should be ({what}): {', '.join(rest[:6])}")
