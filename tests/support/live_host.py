@@ -26,6 +26,7 @@ from dstack.model.row import Row
 from dstack.server.auth.cipher import Cipher, load_keys
 from dstack.server.auth.node_keys import NodeKeys
 from dstack.server.effects.gauges import Gauges
+from dstack.server.effects.instances import InstanceEffects
 from dstack.server.effects.links import HostLinks
 from dstack.server.effects.tasks import TaskEffects
 from dstack.server.logs.files import LogStore
@@ -73,6 +74,8 @@ class Host:
         cipher = Cipher(*load_keys(folder / "key", (), may_create=True))
         own = {"local": self.backend}
         backends = ProjectBackends(database, cipher, self.clock, Registry.installed(), own, context)
+        self.machines = InstanceEffects(self.store, backends, self.clock)
+        self.own = backends.own
         gauges = Gauges(database, Changes(self.clock.now()))
         kicks = (lambda: self._kick("engine")), (lambda: self._kick("acts"))
         self.links = HostLinks(self.store, "me", self.logs, gauges, self.clock, backends, *kicks, lambda: others)

@@ -215,7 +215,8 @@ def _idle_machines_go(view: View, rows: list[Row]) -> Iterator[str]:
     for row in rows:
         if isinstance(row, Instance) and row.status in (InstanceStatus.IDLE, InstanceStatus.BUSY):
             kept[row.fleet_id] += 1
-            if row.idle_deadline is not None and row.idle_deadline + view.slack_s < view.now:
+            free = not row.unknown_tasks
+            if free and row.idle_deadline is not None and row.idle_deadline + view.slack_s < view.now:
                 late[row.fleet_id].append(row)
             idles = row.status is InstanceStatus.IDLE and not row.busy_blocks and row.idle_duration_s is not None
             if idles and row.idle_deadline is None:

@@ -54,6 +54,11 @@ def some(names: Any, limit: int = 3) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def unknown_tasks(count: int) -> str:
+    """`runs 2 tasks that no job of this server answers for`."""
+    return f"runs {'a task' if count == 1 else f'{count} tasks'} that no job of this server answers for"
+
+
 def node(job: Job) -> str:
     """`node 1 (train-1-0)`: one of several."""
     return f"node {job.job_num} ({job.spec.name})"

@@ -73,6 +73,7 @@ class HostInfo(BaseModel):
     health: Literal["healthy", "warning", "failure"] = "healthy"  # of its accelerators
     health_message: str = ""
     health_at: float | None = None  # when it was told so
+    unknown_tasks: int = 0  # that have not ended and that no job answers for, as after an old backup was restored
 
 
 class Instance(Row):
@@ -137,6 +138,17 @@ class Instance(Row):
     def leaving(self) -> bool:
         """It is going, or has been asked to."""
         return self.going or self.terminate_requested is not None
+
+    @property
+    def unneeded(self) -> bool:
+        """It goes because nothing needed it, and nobody asked for its end."""
+        reasons = (InstanceTerminationReason.IDLE_TIMEOUT, InstanceTerminationReason.MAX_INSTANCES_LIMIT)
+        return self.terminate_requested in reasons
+
+    @property
+    def unknown_tasks(self) -> int:
+        """How many tasks run there that no job answers for. They are somebody's: nothing else happens there."""
+        return self.host.unknown_tasks if self.host is not None else 0
 
     @property
     def free_blocks(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from functools import partial
 
@@ -112,6 +113,35 @@ async def test_acts_that_were_tried_in_vain_are_due_when_the_host_is_back(host: 
         due = dict((await connection.execute(select(act.c.resource_id, act.c.due_at))).all())
     assert due[job.id] <= host.clock.now()
     assert due[other.id] == later
+
+
+async def test_what_no_job_answers_for_is_counted_until_it_ends_and_is_left_alone(host: Host):
+    mine, go, stranger = await host.job("mine"), host.folder / "go", builders.some_id("job", "stranger")
+    waits = f"until [ -e {go} ]; do sleep 0.05; done"
+    await host.start(mine.id, waits)
+    await host.start(stranger, f"{waits}; exit 7")
+    async with host.linked():
+        assert await _unknown_tasks(host) == [1]
+        later = host.clock.now() + 1000
+        async with host.database.write() as connection:
+            waiting = {**_act(host.instance.id, later, "terminate_instance"), "kind": "instance"}
+            await connection.execute(insert(act).values(**waiting))
+        go.touch()
+        await host.until(lambda: _counted(host, [1, 0]))
+    assert (await host.tasks())[stranger].exit_code == 7
+    async with host.database.read() as connection:
+        due = (await connection.execute(select(act.c.due_at).where(act.c.kind == "instance"))).scalar_one()
+    assert due < later, "who waits for its end need not wait longer"
+
+
+async def _unknown_tasks(host: Host) -> list[int]:
+    """As often as the host was told to be up, how many it had then."""
+    seen = [json.loads(one) for one in await host.heard(host.instance.id)]
+    return [one["host"]["unknown_tasks"] for one in seen if one["type"] == "link_up"]
+
+
+async def _counted(host: Host, counts: list[int]) -> bool:
+    return await _unknown_tasks(host) == counts
 
 
 def _act(job_id: str, due_at: float, verb: str = "stop_task") -> dict:

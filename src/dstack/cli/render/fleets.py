@@ -90,7 +90,7 @@ def failed_instances(fleet: Json) -> list[Json]:
 
 
 def instance_status(instance: Json) -> str:
-    """`idle`, `2/8 busy`, `idle (unreachable)`, `idle (cordoned)`, `provisioning (to mend)`."""
+    """`idle`, `2/8 busy`, `idle (unreachable)`, `idle (cordoned)`, `idle (occupied)`, `provisioning (to mend)`."""
     text, total = str(instance["status"]), instance.get("total_blocks") or 1
     if text == "busy" and total > 1:
         text = f"{instance.get('busy_blocks', 0)}/{total} busy"
@@ -100,6 +100,8 @@ def instance_status(instance: Json) -> str:
         return f"{text} (to mend)"
     if instance.get("x_cordon"):
         return f"{text} ({instance['x_cordon']})"
+    if instance.get("x_unknown_tasks"):
+        return f"{text} (occupied)"
     health = instance.get("health_status") or "healthy"
     return text if health == "healthy" else f"{text} ({health})"
 

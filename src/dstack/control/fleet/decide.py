@@ -114,4 +114,4 @@ def _let_go(d: Draft[Fleet], kept: tuple[Instance, ...], least: int, most: int |
 
 
 def _idles(instance: Instance) -> bool:
-    return instance.status is InstanceStatus.IDLE and instance.busy_blocks == 0
+    return instance.status is InstanceStatus.IDLE and instance.busy_blocks == 0 and not instance.unknown_tasks

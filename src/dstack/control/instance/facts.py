@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dstack.control import wording
 from dstack.control.kernel import Draft, Received
+from dstack.control.policy import idle
 from dstack.control.policy.deadlines import unreachable_deadline
 from dstack.control.run.decide import queue_ref
 from dstack.control.scheduling.candidates import blocks_of
@@ -135,13 +136,29 @@ def _take_host(d: Draft[Instance], host: HostInfo) -> None:
     was = d.row.host.agent_version if d.row.host is not None else ""
     if was and host.agent_version and host.agent_version != was:
         d.event(f"The agent was {was} and is {host.agent_version} now", wording.target(d.row))
+    strange = d.row.unknown_tasks
     d.set(host=host.model_copy(update={"health_at": d.now}) if host.gpus else host)
+    _unknown_tasks(d, strange)
     if host.health == before:
         return
     words = f": {host.health_message}" if host.health_message else ""
     d.event(f"Instance health changed {before.upper()} -> {host.health.upper()}{words}", wording.target(d.row))
     if before == "failure":
         d.wake(queue_ref(d.row.project_id))
+
+
+def _unknown_tasks(d: Draft[Instance], before: int) -> None:
+    """While there are any it takes no new jobs and does not idle; its time to idle begins when they are over."""
+    now = d.row.unknown_tasks
+    if now == before:
+        return
+    if now:
+        d.event(f"Instance {wording.unknown_tasks(now)}: it takes no new jobs, and is kept", wording.target(d.row))
+        return
+    d.event("The tasks that no job of this server answers for have ended", wording.target(d.row))
+    if d.row.status is InstanceStatus.IDLE:
+        d.set(idle_since=d.now, idle_deadline=idle.deadline(d.now, d.row.idle_duration_s))
+    d.wake(queue_ref(d.row.project_id))
 
 
 def _counted(row: Instance, host: HostInfo) -> HostInfo:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dstack.control import wording
 from dstack.model.host import Finding
 from dstack.model.instance import Instance
 
 
 def remark(instance: Instance) -> str | None:
     """The one thing that a person should know of it now."""
+    if instance.unknown_tasks and instance.unreachable_since is None and not instance.terminal:
+        return wording.unknown_tasks(instance.unknown_tasks)
     if instance.termination_message or instance.termination_reason:
         return instance.termination_message
     if instance.unreachable_since is not None:

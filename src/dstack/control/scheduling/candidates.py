@@ -209,6 +209,11 @@ def blocks_of(written: int | Literal["auto"], offer: Offer) -> int | Miss:
 
 _CLOSED = {
     "cordoned": Miss("cordoned", "the instance takes no new jobs", hint="`dstack fleet uncordon`"),
+    "occupied": Miss(
+        "occupied",
+        "it runs what no job of this server answers for",
+        hint="`dstack why FLEET` tells more; it is free when that has ended",
+    ),
     "setup": Miss("setup", "the host is not set up yet"),
     "unfit": Miss("unfit", "the host cannot be used as it is", hint="`dstack fleet -v` tells what mends it"),
     "network": Miss(

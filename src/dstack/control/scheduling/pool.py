@@ -49,8 +49,9 @@ class Shelf:
     total_blocks: int
     rung: int
     reachable: bool
-    # Or "unhealthy: " and words.
-    closed: str = ""  # "cordoned"; of a host of one's own "setup" until it was seen in order, "unfit" when it was not
+    # "cordoned", "occupied", or "unhealthy: " and words; of a host of one's own "setup" until it was seen in order,
+    # "unfit" when it was not.
+    closed: str = ""
     apart: str = ""  # for jobs of several nodes: "network" where the host shares none, "setup" until that is known
     size: int = 0
     by_free: dict[int, deque[Slot]] = field(default_factory=dict)
@@ -188,6 +189,8 @@ def _closed(instance: Instance, ready: bool) -> str:
         return "cordoned"
     if instance.host is not None and instance.host.health == "failure":
         return UNHEALTHY + instance.host.health_message
+    if instance.unknown_tasks:
+        return "occupied"
     if instance.remote is None or ready:
         return ""
     return "unfit" if instance.report is not None and instance.report.failed else "setup"

@@ -28,6 +28,7 @@ STAGES = (
     "unhealthy",
     "setup",
     "cordoned",
+    "occupied",
     "unreachable",
     "create",
     "full",

@@ -22,6 +22,7 @@ from dstack.model.row import Ref
 from dstack.server.effects.gauges import Gauges
 from dstack.server.effects.log_pull import LogPull
 from dstack.server.effects.reports import host_health, host_info, reported
+from dstack.server.effects.unknown_tasks import live, unknown
 from dstack.server.journal import about
 from dstack.server.logs.files import LogStore
 from dstack.server.store.acts import Seen
@@ -75,6 +76,7 @@ class HostLink:
         self._pace_s = pace_s
         self._told: dict[str, TaskReported] = {}
         self._ours: set[str] = set()
+        self._unknown: set[str] = set()  # tasks that have not ended and that no job answers for
         self._tasks: dict[str, TaskReport] = {}
         self._pulls: dict[str, LogPull] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -179,8 +181,15 @@ class HostLink:
                 if page.run != run:  # the agent began anew: the host was rebooted, or wiped and set up again
                     page = await self._meet(client, await client.host())
                     continue
+                strange = len(self._unknown)
                 ours, over = await self._sort(page.tasks)
-                await self._tell(ours, [(self._instance.ref, host_health(page.health))] if page.health else None)
+                also: list[Seen] = [(self._instance.ref, host_health(page.health))] if page.health else []
+                if len(self._unknown) != strange:
+                    also.append((self._instance.ref, self._up_with(await client.host())))
+                free = strange > 0 and not self._unknown
+                await self._tell(ours, also, anew=free)
+                if free:
+                    self._kick_acts()
                 await self._clean(over)
 
     async def _meet(self, client: AgentClient, facts: HostFacts) -> EventsPage:
@@ -188,17 +197,21 @@ class HostLink:
         # Asked for before the host is: a task accepted in between is in the answer, and not taken for lost.
         expected = await self._expected()
         page = await client.events("", 0, 0.0)
-        await self._resume(LinkUp(host=host_info(facts)), page.tasks, expected)
+        await self._resume(facts, page.tasks, expected)
         return page
 
-    async def _resume(self, up: LinkUp, tasks: list[TaskReport], expected: list[Ref]) -> None:
+    def _up_with(self, facts: HostFacts) -> LinkUp:
+        return LinkUp(host=host_info(facts, len(self._unknown)))
+
+    async def _resume(self, facts: HostFacts, tasks: list[TaskReport], expected: list[Ref]) -> None:
         """The link is up: tell so, tell every task's state, and which tasks the host should have but has not."""
         self._told.clear()
         self._ours.clear()
+        self._unknown.clear()
         ours, over = await self._sort(tasks)
         present = {t.id for t in tasks}
         lost = [(ref, TaskLost()) for ref in expected if ref.id not in present]
-        await self._tell(ours, [(self._instance.ref, up), *lost], anew=True)
+        await self._tell(ours, [(self._instance.ref, self._up_with(facts)), *lost], anew=True)
         self._up = True
         self._kick_acts()
         await self._clean(over)
@@ -208,10 +221,12 @@ class HostLink:
         remove: their end was not confirmed while the host could not be reached.
 
         A host is not believed about the jobs of others. Tasks of jobs that we do not know at all are not ours to kill:
-        the database may be an old backup.
+        the database may be an old backup. They are remembered while they have not ended.
         """
         fresh = {r.id for r in reports} - self._ours
         statuses = await self._placed(fresh) if fresh else {}
+        self._unknown -= fresh
+        self._unknown |= await unknown(self._store.database, live(reports) & fresh - statuses.keys())
         ended = {job_id for job_id, status in statuses.items() if status in Job.terminal_statuses()}
         self._ours |= statuses.keys() - ended
         # An act that removes a task stores the rest of its log before.

@@ -23,6 +23,7 @@ from dstack.model.observation import (
 )
 from dstack.model.row import Ref
 from dstack.server.effects.acts import Again, Done
+from dstack.server.effects.unknown_tasks import kept
 from dstack.server.services.backends import ProjectBackends
 from dstack.server.store.acts import ClaimedAct
 from dstack.server.store.rows import ordered, row
@@ -109,6 +110,10 @@ class InstanceEffects:
         backend = await self._backends.find(instance.project_id, instance.offer.backend)
         if isinstance(backend, SshBackend):
             return await self._leave(act, instance, backend)
+        if backend is not None:
+            wait = await kept(self._store.database, backend, instance, self._clock.now() - act.created_at)
+            if wait is not None:
+                return wait
         if act.attempts and act.attempts % ALARM_AFTER == 0:
             log.error("instance %s is not gone after %d tries: it may still cost money", instance.name, act.attempts)
         if backend is None:

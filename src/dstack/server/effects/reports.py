@@ -31,7 +31,7 @@ def reported(report: TaskReport) -> TaskReported | None:
     )
 
 
-def host_info(facts: HostFacts) -> HostInfo:
+def host_info(facts: HostFacts, unknown_tasks: int = 0) -> HostInfo:
     return HostInfo(
         hostname=facts.hostname,
         boot_id=facts.boot_id,
@@ -46,6 +46,7 @@ def host_info(facts: HostFacts) -> HostInfo:
         user=facts.user,
         health=_status(facts.health),
         health_message=facts.health.message,
+        unknown_tasks=unknown_tasks,
     )
 
 

@@ -126,11 +126,12 @@ async def extend_acts(connection: AsyncConnection, acts: Sequence[ClaimedAct], u
         await connection.execute(_EXTEND, sorted(held, key=lambda x: x["of"]))
 
 
+_ON = bindparam("instances", expanding=True)
 _HASTEN = (
     update(act)
     .where(
-        act.c.kind == "job",
-        act.c.resource_id.in_(select(_JOB.c.id).where(_JOB.c.instance_id.in_(bindparam("instances", expanding=True)))),
+        (act.c.kind == "instance") & act.c.resource_id.in_(_ON)
+        | (act.c.kind == "job") & act.c.resource_id.in_(select(_JOB.c.id).where(_JOB.c.instance_id.in_(_ON))),
         act.c.claimed_by.is_(None),
         act.c.due_at > bindparam("now"),
     )
@@ -139,5 +140,5 @@ _HASTEN = (
 
 
 async def hasten_acts(connection: AsyncConnection, instance_ids: Sequence[str], now: float) -> None:
-    """Acts on jobs of these instances that wait for another try are due now."""
+    """Acts on these instances and their jobs that wait for another try are due now."""
     await connection.execute(_HASTEN, {"instances": instance_ids, "now": now})

@@ -32,7 +32,7 @@ class Outcome:
     act: ClaimedAct | None = None
     retry: Retry | None = None
     hold: Hold | None = None
-    hasten: str | None = None  # an instance: acts on its jobs that wait for another try are due now
+    hasten: str | None = None  # an instance: acts on it and its jobs that wait for another try are due now
 
 
 async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> list[bool | Exception]:

@@ -75,7 +75,8 @@ class Store:
         """Put observations into the inboxes of their resources and make those due; finished resources hear nothing.
 
         With `hold` they are those of a host's holder: raises StaleHold when another server is that by now. `hasten`: an
-        instance that is there again; what was tried in vain meanwhile for its jobs need not wait for its next try.
+        instance that is there again, or free; what was tried in vain meanwhile for it and its jobs need not wait for
+        its next try.
         """
         await self._outcomes.put(Outcome(tuple(seen), now, hold=hold, hasten=hasten))
 

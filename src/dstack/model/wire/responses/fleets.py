@@ -51,6 +51,8 @@ class Instance(Answer):
     """Names of the runs that have a job here."""
     x_cordon: Cordon | None
     """Why it takes no new jobs."""
+    x_unknown_tasks: int
+    """Tasks that run there and that no job answers for, as after an old backup was restored."""
     x_message: str | None
     """What a person should know of it now, e.g. why it does not answer."""
     x_to_mend: bool

@@ -37,6 +37,7 @@ async def delete(parts: Parts, access: Access, names: Sequence[str], *, abandon:
         )
         await _check_unused(connection, instances, "fleet")
         asked = [one for one in fleets if one.delete_requested_at is None]
+        await _insist(connection, instances, now)
         await change_rows(connection, Fleet, [one.id for one in asked], delete_requested_at=now)
         events = [
             Event("Fleet deletion requested", (wording.target(one),), access.user.id, access.project.id)
@@ -61,6 +62,7 @@ async def delete_instances(
         instances = await fetch(connection, Instance, *numbered, live(Instance), lock=True)
         await _check_unused(connection, instances, "instance")
         asked = [one for one in instances if one.terminate_requested is None]
+        await _insist(connection, instances, now)
         await change_rows(
             connection,
             Instance,
@@ -76,6 +78,14 @@ async def delete_instances(
         await record_events(connection, events, now)
         await wake(connection, [one.ref for one in asked], now)
     announce(parts, [one.ref for one in instances])
+
+
+async def _insist(connection: AsyncConnection, instances: Sequence[Instance], now: float) -> None:
+    """Instances that go because nobody needed them, and wait for work that is not ours, do not wait any longer."""
+    by_user = InstanceTerminationReason.TERMINATED_BY_USER
+    going = [one for one in instances if one.unneeded]
+    await change_rows(connection, Instance, [one.id for one in going], terminate_requested=by_user)
+    await hasten(connection, going, now)
 
 
 async def _abandon(

@@ -69,6 +69,8 @@ def instance_waits_for(instance: Instance) -> str | None:
             return f"backend {instance.offer.backend} to create it"
         case InstanceStatus.PROVISIONING:
             return "the agent on the new instance to answer"
+        case InstanceStatus.TERMINATING if instance.unneeded and instance.unknown_tasks:
+            return "what runs there to end, or `dstack fleet delete`"
         case InstanceStatus.TERMINATING:
             return f"backend {instance.offer.backend} to say that it is gone"
         case _:
