@@ -181,16 +181,20 @@ class HostLink:
                 if page.run != run:  # the agent began anew: the host was rebooted, or wiped and set up again
                     page = await self._meet(client, await client.host())
                     continue
-                strange = len(self._unknown)
-                ours, over = await self._sort(page.tasks)
-                also: list[Seen] = [(self._instance.ref, host_health(page.health))] if page.health else []
-                if len(self._unknown) != strange:
-                    also.append((self._instance.ref, self._up_with(await client.host())))
-                free = strange > 0 and not self._unknown
-                await self._tell(ours, also, anew=free)
-                if free:
-                    self._kick_acts()
-                await self._clean(over)
+                await self._hear(client, page)
+
+    async def _hear(self, client: AgentClient, page: EventsPage) -> None:
+        """Tell what has changed."""
+        unknown_before = len(self._unknown)
+        ours, over = await self._sort(page.tasks)
+        also: list[Seen] = [(self._instance.ref, host_health(page.health))] if page.health else []
+        if len(self._unknown) != unknown_before:
+            also.append((self._instance.ref, self._up_with(await client.host())))
+        free = unknown_before > 0 and not self._unknown
+        await self._tell(ours, also, anew=free)
+        if free:
+            self._kick_acts()
+        await self._clean(over)
 
     async def _meet(self, client: AgentClient, facts: HostFacts) -> EventsPage:
         """Tell that the host is there, and all of its tasks; answers where to go on listening."""
