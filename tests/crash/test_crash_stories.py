@@ -40,9 +40,9 @@ def test_every_run_ends_and_nothing_is_left_however_often_the_server_dies(tmp_pa
 def test_every_run_ends_though_two_servers_of_one_database_die_in_turn(
     tmp_path: Path, postgresql_server: str, seed: int
 ):
-    told = tell(seed, tmp_path / "story", postgres.new_database(postgresql_server), minutes=1.5, deaths=6)
+    told = tell(seed, tmp_path / "story", postgres.new_database(postgresql_server), minutes=1.0, deaths=4)
     assert not told.broken, explained(told)
-    assert told.deaths.total() >= 6
+    assert told.deaths.total() >= 4
 
 
 def test_every_run_ends_over_a_postgresql_that_is_slow_now_and_then_and_loses_answers(

@@ -107,7 +107,7 @@ class DockerRuntime:
 
     async def abandon(self, task: Task) -> None:
         await remove_container(self._docker, task)
-        await self._networks.remove(resource_name(task.id))
+        await self._networks.remove_of(task.id)
         await self._keeping(task).finish()
         self._keepings.pop(task.id, None)
 

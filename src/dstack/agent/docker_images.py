@@ -96,8 +96,11 @@ class Progress:
         elif status == "Downloading":
             layer["total"] = max(layer["total"], int(detail.get("total") or -1))
             layer["downloaded"] = int(detail.get("current") or 0)
-        elif status == "Extracting":
+        elif status == "Extracting":  # an engine that is busy may not have told of the download
+            layer["total"] = max(layer["total"], int(detail.get("total") or -1))
             layer["extracted"] = int(detail.get("current") or 0)
+        elif status == "Pull complete":
+            layer["total"] = max(0, layer["total"])
         if status in ("Download complete", "Extracting", "Pull complete"):
             layer["downloaded"] = max(layer["downloaded"], layer["total"])
         if status == "Pull complete":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import zlib
 from ipaddress import IPv4Network, ip_network
@@ -25,10 +26,32 @@ class Networks:
         self._docker = docker
         self._state = state
         self._coming: Dict[str, str] = {}  # task -> the network that is being created
+        self._making: Dict[str, "asyncio.Future[None]"] = {}  # by task
         self._ranges: Optional[List[IPv4Network]] = None
 
     async def create(self, task: Task, host: Host) -> None:
-        """One that keeps the task from reaching other tasks of this host. Idempotent. Raises TaskFailed."""
+        """One that keeps the task from reaching other tasks of this host. Idempotent. Raises TaskFailed.
+
+        Whoever is cancelled meanwhile only stops waiting: the engine goes on with what it was asked for, and a network
+        that comes after `remove_of` would stay for ever.
+        """
+        if task.id not in self._making:
+            making = self._making[task.id] = asyncio.ensure_future(self._create(task, host))
+            making.add_done_callback(lambda done: self._made(task.id, done))
+        await asyncio.shield(self._making[task.id])
+
+    async def remove_of(self, task_id: str) -> None:
+        """That of the task, also when it is still being created. Idempotent. Raises EngineError, EngineUnreachable."""
+        if task_id in self._making:
+            await asyncio.wait([self._making[task_id]])
+        await self.remove(resource_name(task_id))
+
+    def _made(self, task_id: str, done: "asyncio.Future[None]") -> None:
+        del self._making[task_id]
+        if not done.cancelled():
+            done.exception()  # looked at, so that nobody complains when the one who waited is gone
+
+    async def _create(self, task: Task, host: Host) -> None:
         refused: List[Taken] = []
         try:
             for _ in range(TRIES):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
 
 from dstack.agentapi.wire import FAILED, IMAGE_PULL, PULLING, RegistryAuth
 from support.docker_engine import call
+from support.live_agent import PATIENCE_S, LiveAgent
 from support.product import files_below
 from support.registry import registry
 
@@ -15,16 +17,32 @@ pytestmark = pytest.mark.docker
 
 
 async def test_a_private_image_is_pulled_with_progress_and_its_password_is_nowhere_on_disk(docker_agent):
-    async with registry() as address:
+    gate = threading.Event()
+    async with registry(gate=gate) as address:
         name = f"{address}/team/app:1"
-        auth = RegistryAuth("ann", "s3cr3t-password")
-        report, log = await docker_agent.run("echo pulled", image=name, registry_auth=auth)
+        spec = docker_agent.spec("echo pulled", image=name, registry_auth=RegistryAuth("ann", "s3cr3t-password"))
+        await docker_agent.client.put_task(spec)
+        await pulled_bytes(docker_agent, spec.id)
+        gate.set()
+        report, log = await docker_agent.finish(spec.id)
         assert (report.state, log) == ("exited", b"pulled\n"), report
         assert report.pull is not None and report.pull.total_final
         assert report.pull.downloaded_bytes == report.pull.total_bytes > 300_000
         assert not [path for path, data in files_below(docker_agent.state) if b"s3cr3t" in data]
         await docker_agent.client.delete(report.id, len(log))
         call(docker_agent.docker_host, "DELETE", f"/images/{name}?force=1")
+
+
+async def pulled_bytes(agent: LiveAgent, task_id: str) -> int:
+    """How many are there as soon as there are some."""
+    run, seq = "", 0
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            page = await agent.client.events(run, seq, 5)
+            run, seq = page.run, page.seq
+            for report in page.tasks:
+                if report.id == task_id and report.pull is not None and report.pull.downloaded_bytes:
+                    return report.pull.downloaded_bytes
 
 
 async def test_a_wrong_password_fails_the_pull_and_is_not_shown(docker_agent):

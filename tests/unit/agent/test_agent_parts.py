@@ -144,6 +144,18 @@ def test_progress_sums_layers_and_knows_when_the_total_is_final():
     assert (done.downloaded_bytes, done.extracted_bytes, done.total_bytes, done.total_final) == (105, 100, 150, True)
 
 
+def test_progress_counts_layers_whose_download_a_busy_engine_did_not_tell_of():
+    progress = Progress()
+    for layer in ("extracted", "silent"):
+        progress.note({"status": "Pulling fs layer", "id": layer})
+    progress.note({"status": "Extracting", "id": "extracted", "progressDetail": {"current": 10, "total": 100}})
+    assert (progress.sum().downloaded_bytes, progress.sum().total_final) == (100, False)
+    for layer in ("extracted", "silent"):
+        progress.note({"status": "Pull complete", "id": layer})
+    done = progress.sum()
+    assert (done.downloaded_bytes, done.extracted_bytes, done.total_bytes, done.total_final) == (100, 100, 100, True)
+
+
 def test_bash_loads_the_persons_environment_and_gives_way_to_one_that_is_quiet(tmp_path):
     body = container_body(TaskSpec(id="t", image="i", script="echo $HOME", shell="/bin/bash"), "s", "/w", True)
     assert [*body["Entrypoint"], *body["Cmd"]] == [
