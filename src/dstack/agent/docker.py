@@ -14,6 +14,7 @@ from dstack.agent.docker_end import Output, ending_of
 from dstack.agent.docker_keeping import Keeping
 from dstack.agent.docker_logs import instant
 from dstack.agent.docker_networks import Networks
+from dstack.agent.docker_orders import Orders
 from dstack.agent.docker_output import StreamOutput
 from dstack.agent.docker_spec import AGENT_LABEL, TASK_LABEL, agent_label, resource_name
 from dstack.agent.docker_start import Start, remove_container
@@ -48,6 +49,7 @@ class DockerRuntime:
         self._state = state
         self._gpus = gpus
         self._keepings: Dict[str, Keeping] = {}
+        self._orders = Orders()  # containers, by task
         self._networks = Networks(client, state)
 
     async def launch(self, task: Task, host: Host) -> None:
@@ -57,7 +59,7 @@ class DockerRuntime:
             if facts is None or facts["State"]["Status"] == "created":
                 if facts is not None:  # left half-made by an agent that died: nobody knows how far it came
                     await remove_container(self._docker, task)
-                start = Start(self._docker, self._state, self._gpus, self._keeping(task), self._networks)
+                start = Start(self._docker, self._orders, self._state, self._gpus, self._keeping(task), self._networks)
                 await start.run(task, spec, host)
             facts = await self._container(task)
         except EngineUnreachable as e:
@@ -106,6 +108,7 @@ class DockerRuntime:
             pass  # it has ended, or the engine is away: tried again
 
     async def abandon(self, task: Task) -> None:
+        await self._orders.over(task.id)
         await remove_container(self._docker, task)
         await self._networks.remove_of(task.id)
         await self._keeping(task).finish()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import zlib
 from ipaddress import IPv4Network, ip_network
@@ -10,6 +9,7 @@ from typing import Dict, List, Optional
 
 from dstack.agent import subnets
 from dstack.agent.docker_client import DockerClient, EngineError
+from dstack.agent.docker_orders import Orders
 from dstack.agent.docker_spec import AGENT_LABEL, TASK_LABEL, agent_label, bridge_name, labels, resource_name
 from dstack.agent.machine import Task, TaskFailed
 from dstack.agent.runtime import Host
@@ -26,30 +26,17 @@ class Networks:
         self._docker = docker
         self._state = state
         self._coming: Dict[str, str] = {}  # task -> the network that is being created
-        self._making: Dict[str, "asyncio.Future[None]"] = {}  # by task
+        self._orders = Orders()  # by task
         self._ranges: Optional[List[IPv4Network]] = None
 
     async def create(self, task: Task, host: Host) -> None:
-        """One that keeps the task from reaching other tasks of this host. Idempotent. Raises TaskFailed.
-
-        Whoever is cancelled meanwhile only stops waiting: the engine goes on with what it was asked for, and a network
-        that comes after `remove_of` would stay for ever.
-        """
-        if task.id not in self._making:
-            making = self._making[task.id] = asyncio.ensure_future(self._create(task, host))
-            making.add_done_callback(lambda done: self._made(task.id, done))
-        await asyncio.shield(self._making[task.id])
+        """One that keeps the task from reaching other tasks of this host. Idempotent. Raises TaskFailed."""
+        await self._orders.carry_out(task.id, lambda: self._create(task, host))
 
     async def remove_of(self, task_id: str) -> None:
         """That of the task, also when it is still being created. Idempotent. Raises EngineError, EngineUnreachable."""
-        if task_id in self._making:
-            await asyncio.wait([self._making[task_id]])
+        await self._orders.over(task_id)
         await self.remove(resource_name(task_id))
-
-    def _made(self, task_id: str, done: "asyncio.Future[None]") -> None:
-        del self._making[task_id]
-        if not done.cancelled():
-            done.exception()  # looked at, so that nobody complains when the one who waited is gone
 
     async def _create(self, task: Task, host: Host) -> None:
         refused: List[Taken] = []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from dstack.agent.docker_client import DockerClient, EngineError
 from dstack.agent.docker_files import find_account, own_new_folders, put_archives, put_file, resolve
 from dstack.agent.docker_images import find_image, pull_image
 from dstack.agent.docker_keeping import Keeping
 from dstack.agent.docker_networks import Networks
+from dstack.agent.docker_orders import Orders
 from dstack.agent.docker_spec import MPI_HOSTFILE, container_body, resource_name, sockets_bind
 from dstack.agent.docker_terminal import TERMINAL_IN_CONTAINER
 from dstack.agent.gpu_options import Options, of_container
@@ -36,8 +37,11 @@ Facts = Dict[str, Any]  # an engine's answer
 class Start:
     """The start of one task's container."""
 
-    def __init__(self, client: DockerClient, state: str, gpus: Gpus, keeping: Keeping, networks: Networks):
+    def __init__(
+        self, client: DockerClient, orders: Orders, state: str, gpus: Gpus, keeping: Keeping, networks: Networks
+    ):
         self._docker = client
+        self._orders = orders
         self._state = state
         self._gpus = gpus
         self._keeping = keeping
@@ -106,7 +110,7 @@ class Start:
         folder = folder or config.get("WorkingDir") or "/"
         repo_dir = resolve(repo_dir, "", folder) if repo_dir else ""
         body = container_body(spec, self._state, folder, self._init, extras, repo_dir, self._terminal)
-        await self._docker.json("POST", "/containers/create", {"name": name}, body)
+        await self._order(task, "/containers/create", {"name": name}, body)
         task.report.working_dir, task.report.user = folder, user
         spool = os.path.join(task.directory, "spool.tar")
         if spec.mpi_hostfile:
@@ -141,8 +145,8 @@ class Start:
         if user in ("", "root", "0"):
             return "/root"
         name = resource_name(task.id)
-        await self._docker.json(
-            "POST", "/containers/create", {"name": name}, container_body(spec, self._state, "/", self._init)
+        await self._order(
+            task, "/containers/create", {"name": name}, container_body(spec, self._state, "/", self._init)
         )
         account = await find_account(self._docker, name, user)
         await remove_container(self._docker, task)
@@ -152,7 +156,7 @@ class Start:
         path = "/containers/%s/start" % resource_name(task.id)
         while True:
             try:
-                await self._docker.json("POST", path)
+                await self._order(task, path)
                 return
             except EngineError as e:
                 if not await self._can_do_without(e.message):
@@ -160,6 +164,9 @@ class Start:
             host.changed(task)  # an agent that finds the next container running must not look for the terminal
             await remove_container(self._docker, task)
             await self._create(task, spec, image, host)
+
+    async def _order(self, task: Task, path: str, query: Optional[Dict[str, str]] = None, body: Any = None) -> None:
+        await self._orders.carry_out(task.id, lambda: self._docker.json("POST", path, query, body))
 
     async def _can_do_without(self, trouble: str) -> bool:
         """Whether the engine failed for want of something that the next try does not ask for."""

@@ -1,4 +1,4 @@
-"""A task that fails before its network is there: the engine takes its time, and nothing of the task is left."""
+"""A task that ends while the engine still makes something for it: nothing of the task is left all the same."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from support.live_agent import LiveAgent
 
 pytestmark = pytest.mark.docker
 DEADLINE_S = 120.0
-PAUSE_S = 2.0  # within which a task ends that does not wait for its network
+PAUSE_S = 2.0  # within which a task ends that does not wait for what is made
 
 
 class SlowEngine:
-    """Before the engine: a network is made only when `go` is set, whether or not its asker is gone."""
+    """Before the engine: carries out a POST to `path` only when `go` is set, whether or not its asker is gone."""
 
-    def __init__(self, engine: str):
+    def __init__(self, engine: str, path: str):
         self._engine = engine.removeprefix("unix://")
+        self._path = path.encode()
         self.asked, self.go, self.made = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         to_engine = await asyncio.open_unix_connection(self._engine)
-        if head.startswith(b"POST") and b"/networks/create" in head.split(b"\r\n", 1)[0]:
+        if head.startswith(b"POST") and self._path in head.split(b"\r\n", 1)[0]:
             size = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            head += await reader.readexactly(size)
+            body = await reader.readexactly(size)
             self.asked.set()
             await self.go.wait()
-            to_engine[1].write(head)
+            to_engine[1].write(head + body)
             head = b""
             writer.write(await to_engine[0].readuntil(b"\r\n\r\n"))
             self.made.set()
@@ -57,9 +58,9 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def slow_engine(engine: str) -> AsyncIterator[tuple[SlowEngine, str]]:
+async def slow_engine(engine: str, path: str) -> AsyncIterator[tuple[SlowEngine, str]]:
     folder = Path(tempfile.mkdtemp(prefix="dstack-slow-"))  # a socket's address is short
-    slow = SlowEngine(engine)
+    slow = SlowEngine(engine, path)
     server = await asyncio.start_unix_server(slow.serve, folder / "sock")
     try:
         yield slow, f"unix://{folder}/sock"
@@ -68,9 +69,31 @@ async def slow_engine(engine: str) -> AsyncIterator[tuple[SlowEngine, str]]:
         shutil.rmtree(folder)
 
 
-def networks(engine: str, task_id: str) -> list[str]:
+@asynccontextmanager
+async def failing_registry() -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """Its address; pulls from it fail when the event is set."""
+    fails = asyncio.Event()
+
+    async def break_off(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await fails.wait()
+        writer.close()
+
+    server = await asyncio.start_server(break_off, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", fails
+    finally:
+        fails.set()
+        server.close()
+
+
+def left(engine: str, task_id: str) -> list[str]:
+    """What the engine has of the task."""
     wanted = quote(json.dumps({"label": [f"dstack.task={task_id}"]}))
-    return [one["Name"] for one in call(engine, "GET", f"/networks?filters={wanted}")]
+    found = (
+        call(engine, "GET", f"/networks?filters={wanted}"),
+        call(engine, "GET", f"/containers/json?all=1&filters={wanted}"),
+    )
+    return [one["Id"] for kind in found for one in kind]
 
 
 async def forgotten(live: LiveAgent, task_id: str) -> TaskReport:
@@ -80,22 +103,20 @@ async def forgotten(live: LiveAgent, task_id: str) -> TaskReport:
     return report
 
 
-@pytest.mark.parametrize("stopped", [False, True], ids=["its-image-fails", "it-is-stopped"])
-async def test_a_network_that_comes_late_goes_with_its_task(
-    tmp_path: Path, zipapp: Path, docker_engine: str, stopped: bool
+@pytest.mark.parametrize(
+    ("path", "pulled", "stopped"),
+    [("/networks/create", True, False), ("/networks/create", True, True), ("/containers/create", False, True)],
+    ids=["its-image-fails-before-its-network", "it-is-stopped-before-its-network", "before-its-container"],
+)
+async def test_what_comes_late_goes_with_its_task(
+    tmp_path: Path, zipapp: Path, docker_engine: str, path: str, pulled: bool, stopped: bool
 ):
-    fails = asyncio.Event()
-
-    async def break_off(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await fails.wait()
-        writer.close()
-
-    registry = await asyncio.start_server(break_off, "127.0.0.1", 0)
-    async with slow_engine(docker_engine) as (slow, url), asyncio.timeout(DEADLINE_S):
+    slow_one = slow_engine(docker_engine, path)
+    async with slow_one as (slow, url), failing_registry() as (address, fails), asyncio.timeout(DEADLINE_S):
         live = LiveAgent(zipapp, tmp_path / "state", "docker", url)
         await live.start()
-        port = registry.sockets[0].getsockname()[1]
-        spec = live.spec("true", image=f"127.0.0.1:{port}/image:1", network="bridge")
+        image = {"image": f"{address}/image:1"} if pulled else {}
+        spec = live.spec(entrypoint=["true"], network="bridge", **image)  # no terminal, which would be gone by then
         await live.client.put_task(spec)
         await slow.asked.wait()
         if stopped:
@@ -107,7 +128,5 @@ async def test_a_network_that_comes_late_goes_with_its_task(
         slow.go.set()
         await slow.made.wait()
         assert (await ending).reason == ("stopped" if stopped else IMAGE_PULL)
-        assert networks(docker_engine, spec.id) == []
+        assert left(docker_engine, spec.id) == []
         await live.clean_up()
-    fails.set()
-    registry.close()
