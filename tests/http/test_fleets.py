@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from sqlalchemy import insert, select
+
 from dstack.control.fleet.instances import new_instance
 from dstack.model.fleet import Fleet
 from dstack.model.instance import Instance, InstanceStatus
+from dstack.model.instance import InstanceTerminationReason as Reason
 from dstack.model.job import Job, JobStatus
 from dstack.server.services.rows import change_rows, fetch, insert_rows
-from dstack.server.store.tables import TABLES
+from dstack.server.store.rows import row as row_of
+from dstack.server.store.tables import TABLES, act
 from support.http_api import Api, fleet, task
 
 
@@ -140,3 +145,22 @@ async def test_why_says_what_an_instance_waits_for(api: Api) -> None:
     assert answer["instances"][0]["waiting_for"] == "backend local to say that it is gone"
     assert answer["lines"][1].startswith("here-0 is terminating, waits for backend local")
     assert answer["offers"]["fitting"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("fleets/delete", {"names": ["here"]}), ("fleets/delete_instances", {"name": "here", "instance_nums": [0]})],
+)
+async def test_a_person_does_not_wait_for_the_unknown_tasks_that_an_instance_waits_for(
+    api: Api, path: str, body: dict[str, Any]
+) -> None:
+    instance, later = await add_instance(api, await make(api)), 1e12
+    waits = {"token": "t", "kind": "instance", "resource_id": instance.id, "verb": "terminate_instance"}
+    async with api.parts.database.write() as connection:
+        going = {"status": InstanceStatus.TERMINATING, "terminate_requested": Reason.IDLE_TIMEOUT}
+        await change_rows(connection, Instance, [instance.id], **going)
+        await connection.execute(insert(act).values(**waits, payload="{}", created_at=1.0, due_at=later))
+    await api.call(path, body)
+    assert (await row_of(api.parts.database, Instance, instance.id)).terminate_requested is Reason.TERMINATED_BY_USER
+    async with api.parts.database.read() as connection:
+        assert (await connection.execute(select(act.c.due_at))).scalar_one() < later
