@@ -164,3 +164,5 @@ async def test_a_person_does_not_wait_for_the_unknown_tasks_that_an_instance_wai
     assert (await row_of(api.parts.database, Instance, instance.id)).terminate_requested is Reason.TERMINATED_BY_USER
     async with api.parts.database.read() as connection:
         assert (await connection.execute(select(act.c.due_at))).scalar_one() < later
+    said = [one["message"] for one in await api.call("/api/events/list", {})]
+    assert any("deletion requested" in one for one in said)

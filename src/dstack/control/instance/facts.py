@@ -153,12 +153,12 @@ def _unknown_tasks(d: Draft[Instance], before: int) -> None:
     if now == before:
         return
     if now:
-        d.event(f"Instance {wording.unknown_tasks(now)}: it takes no new jobs, and is kept", wording.target(d.row))
+        d.event(f"Instance {wording.unknown_tasks(now)}: it takes no new jobs", wording.target(d.row))
         return
     d.event("The tasks that no job of this server answers for have ended", wording.target(d.row))
     if d.row.status is InstanceStatus.IDLE:
         d.set(idle_since=d.now, idle_deadline=idle.deadline(d.now, d.row.idle_duration_s))
-    d.wake(queue_ref(d.row.project_id))
+    d.wake(queue_ref(d.row.project_id), Ref("fleet", d.row.fleet_id))
 
 
 def _counted(row: Instance, host: HostInfo) -> HostInfo:

@@ -23,7 +23,7 @@ from dstack.model.observation import (
 )
 from dstack.model.row import Ref
 from dstack.server.effects.acts import Again, Done
-from dstack.server.effects.unknown_tasks import kept
+from dstack.server.effects.unknown_tasks import put_off
 from dstack.server.services.backends import ProjectBackends
 from dstack.server.store.acts import ClaimedAct
 from dstack.server.store.rows import ordered, row
@@ -111,7 +111,7 @@ class InstanceEffects:
         if isinstance(backend, SshBackend):
             return await self._leave(act, instance, backend)
         if backend is not None:
-            wait = await kept(self._store.database, backend, instance, self._clock.now() - act.created_at)
+            wait = await put_off(self._store.database, backend, instance, self._clock.now() - act.created_at)
             if wait is not None:
                 return wait
         if act.attempts and act.attempts % ALARM_AFTER == 0:

@@ -41,7 +41,7 @@ async def unknown(database: Database, ids: set[str]) -> set[str]:
         return ids - set((await connection.execute(_KNOWN, {"ids": sorted(ids)})).scalars())
 
 
-async def kept(database: Database, backend: Backend, instance: Instance, waited_s: float) -> Again | None:
+async def put_off(database: Database, backend: Backend, instance: Instance, waited_s: float) -> Again | None:
     """Not None while the machine is not to be ended though we have nothing to do there and nobody asked for its end.
 
     Whoever decided so knew the rows alone, and no link may have told yet what runs there.

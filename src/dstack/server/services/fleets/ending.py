@@ -61,7 +61,7 @@ async def delete_instances(
         numbered = (instance_t.c.fleet_id == fleet.id, instance_t.c.num.in_(sorted(set(nums))))
         instances = await fetch(connection, Instance, *numbered, live(Instance), lock=True)
         await _check_unused(connection, instances, "instance")
-        asked = [one for one in instances if one.terminate_requested is None]
+        asked = [one for one in instances if one.terminate_requested is None or one.unneeded]
         await _insist(connection, instances, now)
         await change_rows(
             connection,
