@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from httpx import Response
 
 from dstack.control import invariants
 from dstack.errors import DstackError
@@ -280,29 +281,29 @@ class _Story:
         await asyncio.sleep(at - virtual_loop().time())
         await self._call("runs/stop", {"runs_names": [name], "abort": abort})
 
-    async def _call(self, path: str, body: Any, unless: tuple[str, Any] | None = None) -> None:
-        """Ask whichever server lives until one answers."""
+    async def _call(self, path: str, body: Any, unless: tuple[str, Any] | None = None) -> Response | None:
+        """What the first server that lives long enough answers; None once something broke, or `unless` is found."""
         tried = False
         while not self._watch.broken:
             for name in list(self._living):
-                api = self._living.get(name)
-                if api is None:  # died while another one was asked
-                    continue
-                try:
-                    if unless is not None and tried and (await api.raw(*unless)).status_code == 200:
-                        return
-                    tried = True
-                    if (await api.raw(path, body)).status_code < 500:
-                        return
-                except Died:
-                    continue
+                if unless is not None and tried:
+                    found = await self._ask(name, *unless)
+                    if found is not None and found.status_code == 200:
+                        return None
+                tried = True
+                answer = await self._ask(name, path, body)
+                if answer is not None and answer.status_code < 500:
+                    return answer
             await asyncio.sleep(1.0)
+        return None
 
-    async def _anybody(self) -> Api:
-        """A server that lives; the last deaths may be over only just now."""
-        while not self._living:
-            await asyncio.sleep(1.0)
-        return next(iter(self._living.values()))
+    async def _ask(self, name: str, path: str, body: Any) -> Response | None:
+        """None: it does not live, which every answer takes time to change, or it died before it had answered."""
+        api = self._living.get(name)
+        try:
+            return None if api is None else await api.raw(path, body)
+        except Died:
+            return None
 
     async def _runs_ended(self) -> list[str]:
         return [f"run {run.name} {run.status}" for run in await self._watch.runs() if not run.terminal]
@@ -333,8 +334,7 @@ class _Story:
         self.told.statuses.update(str(row.status) for row in rows if isinstance(row, Run))
         done = [row for row in rows if isinstance(row, Job) and row.status is JobStatus.DONE]
         for job in done if not self._watch.broken else ():
-            api = await self._anybody()
             name = next(row.name for row in rows if row.id == job.run_id and isinstance(row, Run))
-            page = await api.call("logs/poll", {"run_name": name, "job_submission_id": job.id, "limit": 10})
-            if len(page["logs"]) != 1:
-                self.told.broken.append(f"job {job.id} of {name} has {len(page['logs'])} lines of log instead of one")
+            page = await self._call("logs/poll", {"run_name": name, "job_submission_id": job.id, "limit": 10})
+            if page is not None and len(lines := page.json()["logs"]) != 1:
+                self.told.broken.append(f"job {job.id} of {name} has {len(lines)} lines of log instead of one")

@@ -87,6 +87,8 @@ class Watch:
         if self.broken:
             return
         self.looks += 1
+        # Looks of two servers overlap, and whoever began first may read the older rows and be done last.
+        ended = dict(self._ended)
         machines, tasks = self.machines(), self.tasks()
         view = await self._view()
         # What ended while the database was being read is no witness.
@@ -98,12 +100,12 @@ class Watch:
                 tasks=tasks,
                 heard_within_s=HEARD_WITHIN_S,
                 slack_s=SLACK_S,
-                ended=self._ended,
+                ended=ended,
             )
         )
         self._ended |= {row.ref: str(row.status) for row in view["rows"] if row.terminal}
         found += [f"job {j} was started {len(at)} times: {sorted(at)}" for j, at in self._starts.items() if len(at) > 1]
-        self.broken = found
+        self.broken = self.broken or found
 
     async def rows(self) -> list[Row]:
         async with self.database.read() as connection:
