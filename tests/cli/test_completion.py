@@ -29,7 +29,7 @@ def test_a_script_is_printed_for_each_shell(bare: Cli, shell: str):
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_bash_reads_its_script(bare: Cli):
     script = bare.run("completion", "bash").out
-    read = subprocess.run(["bash", "--norc"], input=script, capture_output=True, text=True, timeout=10)
+    read = subprocess.run(["bash", "--norc"], input=script, capture_output=True, text=True, timeout=60)
     assert (read.returncode, read.stderr) == (0, "")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from support.postgres import missing
 
-START_DEADLINE_S = 30
+START_DEADLINE_S = 90
 PORT = 6432  # only a part of its socket's name
 INI = """[databases]
 * = host={target} user=postgres

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-START_DEADLINE_S = 30
+START_DEADLINE_S = 90
 
 
 def programs() -> Path | None:
