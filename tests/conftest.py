@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc  # pytest does so in the midst of a collection of garbage, where a second one fails the test it meets
 
 from support.hosts_fixture import hosts
 
-__all__ = ["hosts"]  # up once, for all who ask
+__all__ = ["hosts", "tracemalloc"]  # the hosts are up once, for all who ask
 
 
 def pytest_sessionfinish() -> None:
