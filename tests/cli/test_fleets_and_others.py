@@ -8,6 +8,7 @@ from pathlib import Path
 
 from support import wire_json as wire
 from support.cli_process import Cli
+from support.ports import free_port
 from support.wire_server import Status, WireServer
 
 UNKNOWN = Status(400, {"detail": [{"msg": "not found", "code": "resource_not_exists"}]})
@@ -243,10 +244,7 @@ def test_a_port_that_is_taken_is_told(bare: Cli):
 
 
 def test_the_token_of_a_server_is_not_in_its_command_line(bare: Cli):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = bare.start("server", "-p", str(port), "--token", "t0ken", "-n")
+    process = bare.start("server", "-p", str(free_port()), "--token", "t0ken", "-n")
     assert process.stdout and process.stderr
     try:
         started = any("is running at" in line for line in process.stdout)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from support.product import eventually, free_port
+from support.ports import free_port
+from support.product import eventually
 
 BACKEND = (
     Path(subprocess.run(["git", "--exec-path"], capture_output=True, text=True).stdout.strip()) / "git-http-backend"

@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 # For a machine that does much else meanwhile.
@@ -260,12 +261,6 @@ def eventually(condition: Callable[[], T], deadline_s: float, otherwise: Callabl
             return value
         assert time.monotonic() < deadline, otherwise()
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def processes_naming(folder: str) -> dict[int, str]:

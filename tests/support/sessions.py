@@ -25,6 +25,7 @@ from dstack.agentapi.client import AgentClient, unix_connect
 from dstack.agentapi.wire import StopRequest, TaskReport
 from support.docker_engine import BUSYBOX_IMAGE, _request
 from support.live_agent import LiveAgent
+from support.ports import free_port
 
 PATIENCE_S = 60.0
 TOOLS_IMAGE = "dstack-test-tools:latest"
@@ -280,12 +281,6 @@ def until_running(command: str, count: int) -> None:
     until(lambda: len(running(command)) == count, f"{count} times `{command}`")
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def answers(port: int, request: bytes = b"GET / HTTP/1.0\r\n\r\n") -> bytes:
     """What answers at a port of this machine; b"" while nothing does."""
     try:
@@ -342,5 +337,5 @@ def _libraries(program: str) -> list[str]:
     return [word for line in told.splitlines() for word in line.split() if word.startswith("/")]
 
 
-__all__ = ["BUSYBOX_IMAGE", "TOOLS_IMAGE", "Door", "Person", "SessionAgent", "Terminal", "answers", "free_port"]
+__all__ = ["BUSYBOX_IMAGE", "TOOLS_IMAGE", "Door", "Person", "SessionAgent", "Terminal", "answers"]
 __all__ += ["import_tools", "mark", "run", "running", "until", "until_running"]

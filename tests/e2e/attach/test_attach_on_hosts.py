@@ -11,7 +11,8 @@ import pytest
 from e2e.ssh_fleets.conftest import Lab, lab
 from support.docker_engine import BUSYBOX_IMAGE
 from support.hosts_one import SUDOER
-from support.product import Ended, Started, eventually, free_port
+from support.ports import free_port
+from support.product import Ended, Started, eventually
 
 __all__ = ["lab"]
 pytestmark = [pytest.mark.root, pytest.mark.docker]

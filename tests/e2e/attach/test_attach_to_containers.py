@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from support.docker_engine import BUSYBOX_IMAGE
-from support.product import Ended, Product, Started, eventually, free_port
+from support.ports import free_port
+from support.product import Ended, Product, Started, eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
 WAIT_S = 60.0

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from support.product import Ended, Product, Started, eventually, free_port
+from support.ports import free_port
+from support.product import Ended, Product, Started, eventually
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("CI") != "true" and shutil.which("sshd", path=f"/usr/sbin:{os.environ['PATH']}") is None,

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 import pytest
 
 from dstack.agentapi.wire import StopRequest
-from support.sessions import PATIENCE_S, TOOLS_IMAGE, Door, SessionAgent, free_port, until
+from support.ports import free_port
+from support.sessions import PATIENCE_S, TOOLS_IMAGE, Door, SessionAgent, until
 from support.websocket import Closed, Reader, Refused
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from support.docker_engine import unavailable
+from support.ports import free_port
 from support.sessions import (
     Door,
     SessionAgent,
     Terminal,
     answers,
-    free_port,
     mark,
     run,
     running,

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dstack.agentapi.client import AgentRefused
-from support.sessions import TOOLS_IMAGE, Door, Person, SessionAgent, Terminal, answers, free_port, run, until
+from support.ports import free_port
+from support.sessions import TOOLS_IMAGE, Door, Person, SessionAgent, Terminal, answers, run, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
 HTTPD = "mkdir -p /www && echo page > /www/index.html && httpd -p 127.0.0.1:8000 -h /www && sleep 100000"
