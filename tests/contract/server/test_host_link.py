@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from functools import partial
+from itertools import count
 
 import pytest
 from sqlalchemy import insert, select, text
 
 from dstack.agentapi.client import AgentUnreachable
+from dstack.agentapi.wire import RUNNING, TaskReport
 from dstack.model.instance import InstanceStatus
 from dstack.model.job import JobStatus
 from dstack.model.row import Ref
@@ -95,6 +98,37 @@ async def test_a_loss_that_cannot_be_recorded_does_not_end_the_other_links(
         async with host.database.write() as connection:
             await connection.execute(text("ALTER TABLE away RENAME TO inbox"))
         await host.until(lambda: _linked_again(host))
+
+
+async def test_tasks_that_are_told_of_while_the_link_breaks_are_left_to_the_next_link(host: Host):
+    async with host.linked():
+        host.kill_agent()
+        with pytest.raises(AgentUnreachable):
+            for n in count():
+                host.links.client(host.instance.id)
+                host.links.follow(host.instance.id, TaskReport(id=f"task-{n}", state=RUNNING))
+                await asyncio.sleep(0)
+
+
+async def test_a_link_that_is_closed_while_it_breaks_is_closed(host: Host):
+    async with host.linked() as running:
+        [(link, _)] = host.links._links.values()
+        host.kill_agent()
+        while _lets_in(link._group):
+            await asyncio.sleep(0)
+        running.cancel()  # as when the server stops, or another one has the host
+        assert (await asyncio.wait([running], timeout=60))[0]
+
+
+def _lets_in(group: asyncio.TaskGroup | None) -> bool:
+    assert group is not None
+    late = asyncio.sleep(0)
+    try:
+        group.create_task(late)
+    except RuntimeError:
+        late.close()
+        return False
+    return True
 
 
 async def test_acts_that_were_tried_in_vain_are_due_when_the_host_is_back(host: Host):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from sqlalchemy import bindparam, select
 
@@ -141,9 +142,14 @@ class HostLink:
         if report.state == PENDING or report.id in self._pulls or self._group is None or self.client is None:
             return
         pull = LogPull(self._instance.project_id, report.id, self.client, self._logs, self.hold, self._pace_s)
+        pulling = pull.run()
+        try:
+            with about(job=report.id):
+                pull.task = self._group.create_task(pulling)
+        except RuntimeError:  # the link has just broken: the group lets nobody in, and is about to be closed
+            pulling.close()
+            return
         self._pulls[report.id] = pull
-        with about(job=report.id):
-            pull.task = self._group.create_task(pull.run())
 
     def forget(self, job_id: str) -> None:
         self._tasks.pop(job_id, None)
@@ -172,7 +178,7 @@ class HostLink:
             await client.aclose()
             raise
         self.client = client
-        async with asyncio.TaskGroup() as group:
+        async with _heeding() as group:
             self._group = group
             page = await self._meet(client, facts)
             group.create_task(self._sample(client))
@@ -303,6 +309,25 @@ class HostLink:
         self._tasks = {k: t for k, t in self._tasks.items() if t.state not in ENDED}
         if client is not None:
             await client.aclose()
+
+
+@asynccontextmanager
+async def _heeding() -> AsyncIterator[asyncio.TaskGroup]:
+    """A group that passes on a cancellation which comes while it ends with errors.
+
+    CPython's own drops it before 3.13 (https://github.com/python/cpython/issues/116720): whoever closes the link would
+    wait for ever.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError from None
+        raise
 
 
 def _first(group: BaseExceptionGroup) -> str:
