@@ -298,7 +298,7 @@ class _Story:
         return None
 
     async def _ask(self, name: str, path: str, body: Any) -> Response | None:
-        """None: it does not live, which every answer takes time to change, or it died before it had answered."""
+        """None: it does not live now, perhaps since the question before, or it died before it had answered."""
         api = self._living.get(name)
         try:
             return None if api is None else await api.raw(path, body)
