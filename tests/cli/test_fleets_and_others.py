@@ -251,7 +251,7 @@ def test_the_token_of_a_server_is_not_in_its_command_line(bare: Cli):
         line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=20)
     assert started
     assert b"dstack.server" in line
     assert b"t0ken" not in line

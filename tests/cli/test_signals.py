@@ -45,7 +45,7 @@ def test_a_signal_noted_while_the_main_thread_waits_ends_the_wait(number: int, s
         assert child.stdout is not None
         assert child.stdout.readline() == "waiting\n"
         child.send_signal(number)
-        out, _ = child.communicate(timeout=60)
+        out, _ = child.communicate(timeout=30)
     finally:
         child.kill()
     assert out == f"{seen}\n"

@@ -12,7 +12,7 @@ import pytest
 
 from support.product import ROOT, Started, clean_environment, eventually, processes_naming
 
-DEMO_S = 240
+DEMO_S = 100
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from support.http_api import Api, client_of, ended, gone, reached, task, watched
 
 KEYS, OTHER = new_key_pair("ours"), new_key_pair("others")
 NO_SUDO = Finding(check="sudo", state="failed", message="sudo asks for a password", remedy="visudo")
-DEADLINE_S = 60.0
+DEADLINE_S = 30.0
 LASTING = Pretence(duration=3600.0)  # a job that a test has to find running still runs however busy this machine is
 
 

@@ -28,7 +28,7 @@ DEFAULT_SOCKET = "/var/run/docker.sock"
 APPLETS = ("sh", "echo", "cat", "sleep", "printf", "ls", "id", "env", "pwd", "kill", "true", "false", "touch", "wc")
 APPLETS += ("dd", "head", "tail", "seq", "stat", "grep", "yes", "nc", "wget", "httpd", "mkdir", "hostname")
 START_S = 60.0
-STOP_S = 60.0
+STOP_S = 30.0
 
 
 @pytest.fixture(scope="session")

@@ -99,7 +99,7 @@ def over_ssh(root: Path, folder: Path, key: Path) -> Iterator[str]:
 
 def make_key(path: Path) -> Path:
     """A pair of SSH keys without passphrase; the public one lies beside it."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, timeout=60)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, timeout=30)
     return path
 
 

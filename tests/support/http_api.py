@@ -37,7 +37,7 @@ from support import openapi, own_document, postgres
 from support.restoring import Restored
 
 TOKEN = "the-admin-token"
-DEADLINE_S = 60.0
+DEADLINE_S = 30.0
 
 
 @dataclass

@@ -40,7 +40,7 @@ from dstack.server.store.store import Store
 from dstack.server.store.tables import inbox
 from support import builders
 
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 
 
 async def no_offers(_project_id: str) -> tuple[Offer, ...]:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_S = 90.0
 STOP_S = 60.0
 COMMAND_S = 90.0
-LEFT_S = 60.0
+LEFT_S = 30.0
 T = TypeVar("T")
 
 

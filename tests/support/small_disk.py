@@ -41,9 +41,9 @@ def small_disk(folder: Path, size: int = 16 * MIB) -> Iterator[SmallDisk]:
     if os.geteuid() != 0:
         pytest.skip("needs root to mount a disk")
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True, timeout=60)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True, timeout=30)
     try:
         yield SmallDisk(folder)
     finally:
         with suppress(FileNotFoundError):
-            subprocess.run(["umount", "-l", str(folder)], check=True, timeout=60)
+            subprocess.run(["umount", "-l", str(folder)], check=True, timeout=30)

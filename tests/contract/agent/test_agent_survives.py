@@ -112,7 +112,7 @@ async def test_a_stop_goes_on_when_the_agent_is_killed_within_its_grace(agent):
 
 
 async def test_a_second_agent_on_the_same_folder_says_that_there_is_one_and_leaves_it_alone(agent):
-    second = await asyncio.to_thread(subprocess.run, agent.argv(), capture_output=True, timeout=60)
+    second = await asyncio.to_thread(subprocess.run, agent.argv(), capture_output=True, timeout=30)
     assert second.returncode == 1
     assert b"already serves" in second.stderr and b"Traceback" not in second.stderr
     assert (await agent.client.health()).protocol == 1

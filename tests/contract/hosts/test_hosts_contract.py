@@ -71,7 +71,7 @@ async def test_a_host_that_refuses_the_key_is_unfit_and_tells_the_line_to_add(re
 
 async def test_a_key_with_a_passphrase_is_told_before_anything_is_tried(reach: Reach, tmp_path: Path) -> None:
     path = tmp_path / "locked"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "a secret", "-f", path], check=True, timeout=60)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "a secret", "-f", path], check=True, timeout=30)
     _, done = await reach.onboard("host-a", key=path.read_text())
     assert failed(done).check == "ssh" and "passphrase" in failed(done).message
     assert "ssh-keygen" in failed(done).remedy

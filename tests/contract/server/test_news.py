@@ -14,7 +14,7 @@ from dstack.server.store.changes import Changes
 from dstack.server.store.news import EVERYTHING, MANY, News, payloads
 from support import postgres
 
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 # Those of this database, and not autovacuum, which comes when it likes.
 OTHERS = "pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend'"
 

@@ -7,7 +7,7 @@ import asyncio
 from dstack.server.recovery import Recovery
 from dstack.server.store.database import Database
 
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 
 
 async def test_everything_is_looked_at_again_when_the_database_is_back(database: Database):

@@ -28,7 +28,7 @@ from support import builders
 from support.yard import SetClock
 
 START = builders.T0
-PATIENCE_S = 60.0
+PATIENCE_S = 20.0
 
 
 async def no_offers(_project_id: str) -> tuple[Offer, ...]:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from support.ledger import SqlLedger
 
 CROWD = 50
-DEADLINE_S = 60.0
+DEADLINE_S = 30.0
 
 
 async def test_others_read_while_a_crowd_reads_aside_and_all_of_the_crowd_have_their_turn(ledger: SqlLedger):

@@ -95,7 +95,7 @@ def _ssh_agent(key: Path) -> Iterator[dict[str, str]]:
     try:
         assert process.stdout is not None
         process.stdout.readline()  # it listens
-        subprocess.run(["ssh-add", "-q", key], env={**os.environ, **env}, check=True, timeout=60)
+        subprocess.run(["ssh-add", "-q", key], env={**os.environ, **env}, check=True, timeout=30)
         yield env
     finally:
         process.kill()

@@ -201,5 +201,5 @@ def test_the_pid_file_is_never_seen_empty(tmp_path):
 
 def test_a_shell_whose_terminal_cannot_be_opened_prints_where_it_printed_before():
     argv = onto_terminal("/bin/sh", ["/bin/sh", "-c", "echo out; echo err >&2; exit 3"])
-    done = subprocess.run(argv, capture_output=True, timeout=60)
+    done = subprocess.run(argv, capture_output=True, timeout=30)
     assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"err\n")

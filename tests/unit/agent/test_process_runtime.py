@@ -42,7 +42,7 @@ async def test_a_task_whose_processes_cannot_be_ended_is_not_removed_and_does_no
     runtime._holders[task.id] = Companion(str(tmp_path), stuck_holder)
 
     with pytest.raises(TaskFailed, match="cannot be ended"):
-        await asyncio.wait_for(runtime.remove(task), 60)
+        await asyncio.wait_for(runtime.remove(task), 30)
 
     stuck_holder.kill()
     await runtime.remove(task)

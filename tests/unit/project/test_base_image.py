@@ -31,7 +31,7 @@ def test_every_line_is_an_instruction_that_docker_knows():
 
 @pytest.mark.parametrize("command", of("RUN"))
 def test_a_command_is_one_that_a_shell_can_read(command: str):
-    read = subprocess.run(["sh", "-n", "-c", command], capture_output=True, text=True, timeout=60)
+    read = subprocess.run(["sh", "-n", "-c", command], capture_output=True, text=True, timeout=30)
     assert read.returncode == 0, read.stderr
     assert not re.search(r"apt-get install(?!.*--no-install-recommends)", command)
     assert "apt-get install" not in command or "rm -rf /var/lib/apt/lists/*" in command
